@@ -1,0 +1,75 @@
+"""
+What can go wrong, grouped by what the caller should do about it.
+
+    EtlError
+    ├── ConfigError               fix the configuration; never retried (exit code 2)
+    ├── SourceError               the outside world did not deliver
+    │   ├── SourceUnavailableError    try again later
+    │   ├── SourceRefusedError        credentials or request are wrong
+    │   └── SourceMalformedError      bytes came, but not what was promised
+    └── StoreError                our own database
+        ├── StoreUnavailableError     cannot be reached now; try again later
+        └── StoreConflictError        somebody else wrote first; nothing of ours was written
+
+A bad *row* is not here: that is a value, `app.records.Rejection`. Errors carry
+no HTTP status and no exit code; each edge maps the type to its own.
+"""
+
+from typing import ClassVar, Literal
+
+ErrorClass = Literal["config_error", "transient_error", "system_error", "data_error"]
+
+
+class EtlError(Exception):
+    """Base of all expected failures. The message says what, where, and what to do."""
+
+    error_class: ClassVar[ErrorClass] = "system_error"
+
+
+class ConfigError(EtlError):
+    """A setting, a source file or a command is wrong and stays wrong until someone edits it."""
+
+    error_class = "config_error"
+
+
+class SourceError(EtlError):
+    """A source did not deliver what it should."""
+
+    error_class = "transient_error"
+
+
+class SourceUnavailableError(SourceError):
+    """
+    The source cannot be reached, is too slow, or asked us to wait.
+
+    Args:
+        retry_after_seconds: what the source asked for; None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SourceRefusedError(SourceError):
+    """The source answered and will answer the same again: 401, 403, 404 and their kin."""
+
+    error_class = "config_error"
+
+
+class SourceMalformedError(SourceError):
+    """The body is not what the source promised: HTML for JSON, a cut body, no header line."""
+
+    error_class = "data_error"
+
+
+class StoreError(EtlError):
+    """PostgreSQL could not do what was asked."""
+
+
+class StoreUnavailableError(StoreError):
+    """PostgreSQL cannot be reached, is starting or stopping, is full, or missed its deadline."""
+
+
+class StoreConflictError(StoreError):
+    """Another writer was there first (lost lease, serialization failure); nothing of ours was written."""
