@@ -1,0 +1,51 @@
+"""Ids taken in blocks, so that a batch knows its ids before it is written."""
+
+from sqlalchemy import Sequence, select
+
+from app.db.engine import Database
+from app.db.models import ID_BLOCK_SIZE, normalized_row_ids, raw_row_ids
+
+
+class IdBlock:
+    """
+    Ids from one sequence, for one writer.
+
+    A run that dies leaves a gap of at most one block; an id is never given twice.
+    """
+
+    def __init__(self, database: Database, sequence: Sequence) -> None:
+        self._database = database
+        self._sequence = sequence
+        self._free: list[range] = []
+
+    async def reserve(self, count: int) -> None:
+        """Make the next `count` calls of `take` possible without a query."""
+        missing = count - sum(len(part) for part in self._free)
+        while missing > 0:
+            async with self._database.write() as session:
+                first = (await session.execute(select(self._sequence.next_value()))).scalar_one()
+            self._free.append(range(first, first + ID_BLOCK_SIZE))
+            missing -= ID_BLOCK_SIZE
+
+    def take(self) -> int:
+        """
+        The next id.
+
+        Raises:
+            IndexError: more ids are taken than were reserved.
+        """
+        part = self._free[0]
+        taken = part[0]
+        if len(part) == 1:
+            self._free.pop(0)
+        else:
+            self._free[0] = part[1:]
+        return taken
+
+
+def raw_ids(database: Database) -> IdBlock:
+    return IdBlock(database, raw_row_ids)
+
+
+def normalized_ids(database: Database) -> IdBlock:
+    return IdBlock(database, normalized_row_ids)

@@ -1,0 +1,120 @@
+"""`normalized_data`: insert what is new by COPY, bring the rest up to date through a staging table."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Text, any_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from app.db.bulk import copy_rows
+from app.db.engine import ReadSession, WriteSession
+from app.db.models import NormalizedData
+from app.records import CurrentRow, NormalizedRow
+
+COLUMNS: Final = (
+    "id", "raw_id", "run_id", "value", "created_at", "updated_at", "loaded_at",
+    "source", "source_id", "name", "description", "content_hash",
+)  # fmt: skip
+
+_STAGING: Final = """
+CREATE TEMPORARY TABLE normalized_staging (
+    id bigint, raw_id bigint, run_id bigint, value double precision,
+    created_at timestamptz, updated_at timestamptz, loaded_at timestamptz,
+    source text, source_id text, name text, description text, content_hash bytea
+) ON COMMIT DROP
+"""
+
+# A time that equals loaded_at is ours, not the source's: created_at then stays what it was.
+# Equal bytes come here only after a change of mapping, and are rewritten only if that changed the row.
+_UPSERT: Final = """
+WITH written AS (
+    INSERT INTO normalized_data AS old
+        (id, raw_id, run_id, value, created_at, updated_at, loaded_at, source, source_id, name, description, content_hash)
+    SELECT id, raw_id, run_id, value, coalesce(created_at, loaded_at), coalesce(updated_at, loaded_at), loaded_at,
+           source, source_id, name, description, content_hash
+    FROM normalized_staging
+    ORDER BY source_id
+    ON CONFLICT (source, source_id) DO UPDATE SET
+        raw_id = excluded.raw_id, run_id = excluded.run_id, value = excluded.value, name = excluded.name,
+        description = excluded.description, content_hash = excluded.content_hash, loaded_at = excluded.loaded_at,
+        updated_at = excluded.updated_at, deleted_at = NULL,
+        created_at = CASE WHEN excluded.created_at = excluded.loaded_at THEN old.created_at ELSE excluded.created_at END
+    WHERE (old.content_hash, old.name, old.value, old.description, old.deleted_at)
+        IS DISTINCT FROM (excluded.content_hash, excluded.name, excluded.value, excluded.description, NULL::timestamptz)
+        OR excluded.updated_at NOT IN (excluded.loaded_at, old.updated_at)
+        OR excluded.created_at NOT IN (excluded.loaded_at, old.created_at)
+    RETURNING id
+)
+SELECT count(staged.id) AS inserted, count(*) - count(staged.id) AS updated
+FROM written LEFT JOIN normalized_staging AS staged USING (id)
+"""
+
+
+async def read_current(session: ReadSession, *, source: str, source_ids: Sequence[str]) -> dict[str, CurrentRow]:
+    """What the table holds for these keys; deleted rows are not current."""
+    table = NormalizedData
+    statement = select(
+        table.source_id, table.raw_id, table.content_hash, table.updated_at, table.updated_at != table.loaded_at
+    ).where(
+        table.source == source,
+        table.source_id == any_(bindparam("source_ids", type_=ARRAY(Text))),
+        table.deleted_at.is_(None),
+    )
+    rows = await session.execute(statement, {"source_ids": list(source_ids)})
+    return {key: CurrentRow(*rest) for key, *rest in rows}
+
+
+async def insert_new(
+    session: WriteSession, rows: Sequence[NormalizedRow], *, source: str, run_id: int, loaded_at: datetime
+) -> int:
+    """
+    COPY rows straight into the table.
+
+    Raises:
+        KeyTakenError: one of the keys is already there; the transaction is lost.
+    """
+    if not rows:
+        return 0
+    await copy_rows(
+        session,
+        NormalizedData.__tablename__,
+        COLUMNS,
+        _tuples(rows, source=source, run_id=run_id, loaded_at=loaded_at, first_seen_at=loaded_at),
+    )
+    return len(rows)
+
+
+async def upsert_changed(
+    session: WriteSession, rows: Sequence[NormalizedRow], *, source: str, run_id: int, loaded_at: datetime
+) -> tuple[int, int]:
+    """
+    Write rows whose key may be there already.
+
+    Args:
+        rows: no two may share a key: PostgreSQL cannot update a row twice in one command (SQLSTATE 21000).
+
+    Returns:
+        Rows inserted and rows updated; the others had nothing new and were not rewritten.
+    """
+    if not rows:
+        return 0, 0
+    await session.execute(text(_STAGING))
+    await copy_rows(
+        session,
+        "normalized_staging",
+        COLUMNS,
+        _tuples(rows, source=source, run_id=run_id, loaded_at=loaded_at, first_seen_at=None),
+    )
+    inserted, updated = (await session.execute(text(_UPSERT))).one()
+    return inserted, updated
+
+
+def _tuples(
+    rows: Sequence[NormalizedRow], *, source: str, run_id: int, loaded_at: datetime, first_seen_at: datetime | None
+) -> Iterator[tuple[Any, ...]]:
+    for row_id, source_id, name, value, description, created_at, updated_at, raw_id, content_hash in rows:
+        yield (
+            row_id, raw_id, run_id, value, created_at or first_seen_at, updated_at or first_seen_at, loaded_at,
+            source, source_id, name, description, content_hash,
+        )  # fmt: skip

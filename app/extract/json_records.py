@@ -1,0 +1,119 @@
+"""A JSON array → its records, each with exactly the characters received."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from app.errors import SourceMalformedError
+from app.records import Record, Rejection
+
+MAX_DEPTH: Final = 500
+"""Levels of nesting in one record. PostgreSQL's own limit depends on its stack; this is far below it."""
+
+_BLANK: Final = re.compile(r"[ \t\n\r]*")
+
+
+def cut_records(body: bytes, *, what: str) -> list[Record]:
+    """
+    Cut an array into records, parsing each as it goes.
+
+    A record is parsed from the very slice that is kept, so `1.10`, duplicate
+    keys, escapes and long integers stay in the payload as they came.
+
+    Args:
+        what: names the request in errors.
+
+    Raises:
+        SourceMalformedError: not a JSON array (RFC 8259), whole.
+    """
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    begin = _skip(text, 0)
+    if text[begin : begin + 1] != "[":
+        raise SourceMalformedError(f"{what}: expected a JSON array of records, got {_glimpse(text)}")
+    try:
+        return list(_elements(text, begin + 1))
+    except RecursionError:
+        raise SourceMalformedError(f"{what}: a record is nested too deeply to be read") from None
+    except (ValueError, StopIteration) as error:
+        reason = error if isinstance(error, ValueError) else f"ends in the middle (character {len(text)})"
+        raise SourceMalformedError(f"{what}: not valid JSON: {reason}") from None
+
+
+def _elements(text: str, at: int) -> Iterator[Record]:
+    at = _skip(text, at)
+    if text[at : at + 1] == "]":
+        _only_blank_after(text, at + 1)
+        return
+    position = 0
+    while True:
+        position += 1
+        value, end = _DECODER.scan_once(text, at)
+        payload = text[at:end]
+        fault = _fault(payload, value)
+        yield Record(payload, position, value if isinstance(value, dict) else None, fault)
+        at = _skip(text, end)
+        mark = text[at : at + 1]
+        if mark == "]":
+            _only_blank_after(text, at + 1)
+            return
+        if mark != ",":
+            raise ValueError(f"expected ',' or ']' at character {at}")
+        at = _skip(text, at + 1)
+
+
+def _fault(payload: str, value: object) -> Rejection | None:
+    if not payload.isascii() and any("\udc80" <= character <= "\udcff" for character in payload):
+        return Rejection("invalid_utf8", None, "bytes that are not UTF-8 (RFC 8259 §8.1)")
+    if payload.count("[") + payload.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        return Rejection("too_deep", None, f"nested deeper than {MAX_DEPTH} levels")
+    if not isinstance(value, dict):
+        return Rejection("not_an_object", None, f"expected an object, got {payload[:50]}")
+    return None
+
+
+def _depth(value: object) -> int:
+    depth = 0
+    level = [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return depth
+
+
+def _skip(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _only_blank_after(text: str, at: int) -> None:
+    end = _skip(text, at)
+    if end != len(text):
+        raise ValueError(f"more text after the array, at character {end}")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int | str:
+    # Python refuses to convert more than 4,300 digits; such a number is kept as text
+    return int(digits) if len(digits) <= 4000 else digits
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
+
+
+def _glimpse(text: str) -> str:
+    start = text.strip()[:60].encode("ascii", "backslashreplace").decode()
+    if not start:
+        return "an empty body"
+    if start.lower().startswith(("<!doctype", "<html", "<?xml", "<")):
+        return f"HTML or XML ({start!r})"
+    return repr(start)

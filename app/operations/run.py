@@ -1,0 +1,24 @@
+"""`run`: one tick over some sources, now."""
+
+from collections.abc import Sequence
+
+from app.errors import StoreUnavailableError
+from app.pipeline.run import OnProgress
+from app.resources import open_resources
+from app.scheduler import Tick, run_tick
+from app.settings import Settings
+
+
+async def run_once(settings: Settings, names: Sequence[str], *, on_progress: OnProgress | None = None) -> Tick:
+    """
+    Migrate where needed, and run the named sources once; all of them when none is named.
+
+    Raises:
+        ConfigError: a name is unknown, or a setting is wrong.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    async with open_resources(settings) as resources:
+        sources = resources.catalog.select(names)
+        if not await resources.prepare_schema():
+            raise StoreUnavailableError("the database cannot be reached; see the log")
+        return await run_tick(resources, sources, trigger="command", on_progress=on_progress)

@@ -1,0 +1,98 @@
+"""Pages → batches: what commits together."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.clock import monotonic
+from app.errors import SourceError
+from app.records import Cursor, Page, Record, Validators
+
+MAX_RECORDS: Final = 5_000
+MAX_SECONDS: Final = 1.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Whole small pages, or a part of a large one."""
+
+    parts: list[tuple[int, Sequence[Record]]] = field(default_factory=list)
+    """Page number and records."""
+    size: int = 0
+    """Records."""
+    pages: int = 0
+    """Pages completed with this batch."""
+    not_modified: int = 0
+    body_bytes: int = 0
+    after: Cursor | None = None
+    """None: the batch ends within a page, which is read again should the run die now."""
+    last: bool = False
+    validators: Mapping[str, Validators] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict)
+    opened_at: float = field(default_factory=monotonic)
+
+    def add_part(self, page: Page, records: Sequence[Record]) -> None:
+        self.parts.append((page.number, records))
+        self.size += len(records)
+        self.input = page.input or self.input
+
+    def complete_page(self, page: Page) -> None:
+        self.pages += 1
+        self.not_modified += page.not_modified
+        self.body_bytes += page.body_bytes
+        self.after = page.after
+        self.last = page.last
+        self.validators = page.validators
+
+
+async def batches(
+    pages: AsyncGenerator[Page, None], *, max_records: int = MAX_RECORDS, max_seconds: float = MAX_SECONDS
+) -> AsyncIterator[Batch]:
+    """
+    Group pages until they hold `max_records` records or the first of them is `max_seconds` old.
+
+    A slow source does not hold back what it sent before; when it fails, the
+    whole pages before the fault are given out first.
+    """
+    batch = Batch()
+    upcoming: asyncio.Task[Page] | None = None
+    try:
+        while True:
+            upcoming = upcoming or asyncio.create_task(_next(pages))
+            patience = batch.opened_at + max_seconds - monotonic() if batch.pages else None
+            await asyncio.wait({upcoming}, timeout=None if patience is None else max(0.0, patience))
+            if not upcoming.done():
+                yield batch
+                batch = Batch()
+                continue
+            page = upcoming.result()
+            upcoming = None
+            for part in _parts(page, max_records):
+                if batch.size + len(part) > max_records:
+                    yield batch
+                    batch = Batch()
+                batch.add_part(page, part)
+            batch.complete_page(page)
+    except StopAsyncIteration:
+        if batch.parts:
+            yield batch
+    except SourceError:
+        if batch.parts:
+            yield batch
+        raise
+    finally:
+        if upcoming is not None:
+            upcoming.cancel()
+            await asyncio.wait({upcoming})
+        await pages.aclose()
+
+
+async def _next(pages: AsyncGenerator[Page, None]) -> Page:
+    return await anext(pages)
+
+
+def _parts(page: Page, max_records: int) -> list[Sequence[Record]]:
+    if len(page.records) <= max_records:
+        return [page.records]
+    return [page.records[at : at + max_records] for at in range(0, len(page.records), max_records)]

@@ -1,0 +1,199 @@
+"""Every run is recorded: opened under its lease, closed whatever happens."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from app.clock import monotonic
+from app.db import checkpoints, runs
+from app.db.engine import Database
+from app.db.locks import Presence
+from app.errors import EtlError, StoreError, StoreUnavailableError
+from app.records import Checkpoint, Counts, Outcome, RunReport, RunStatus, Traffic, Trigger
+from app.sources.spec import SourceSpec
+
+log = structlog.get_logger()
+
+CLOSE_PATIENCE_SECONDS: Final = 120.0
+"""How long a run that failed waits for the database to come back, so as to say why."""
+STOP_PATIENCE_SECONDS: Final = 3.0
+"""The same for a run that was told to stop."""
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """A run in progress."""
+
+    run_id: int
+    tick_id: UUID
+    checkpoint: Checkpoint
+    lease_seconds: float
+    counts: Counts = field(default_factory=Counts)
+    """Committed so far."""
+    traffic: Traffic = field(default_factory=Traffic)
+    not_modified_pages: int = 0
+    input: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    report: RunReport | None = None
+    """Set when the run is closed."""
+
+
+@asynccontextmanager
+async def open_run(
+    source: SourceSpec,
+    *,
+    database: Database,
+    presence: Presence,
+    lease_seconds: float,
+    tick_id: UUID,
+    trigger: Trigger,
+) -> AsyncIterator[OpenRun | None]:
+    """
+    Take the lease and record a run; None when another process holds the lease.
+
+    An expected failure (`EtlError`) ends here, in the run's row; a bug is
+    recorded and goes on; a cancelled run is closed as interrupted, shielded.
+    """
+    started = monotonic()
+    await presence.announce()
+    async with database.write() as session:
+        checkpoint = await checkpoints.take_lease(
+            session,
+            source=source.name,
+            resource=source.resource,
+            holder=presence.holder,
+            lease_seconds=lease_seconds,
+        )
+        if checkpoint is not None:
+            run_id = await runs.open_run(session, checkpoint, tick_id=tick_id, trigger=trigger)
+    if checkpoint is None:
+        log.info("run_skipped", source=source.name, resource=source.resource, reason="another process runs it")
+        yield None
+        return
+    structlog.contextvars.bind_contextvars(source=source.name, run_id=run_id)
+    log.info("run_started", resource=source.resource, epoch=checkpoint.epoch, resumes_at_page=checkpoint.cursor.page)
+    run = OpenRun(run_id, tick_id, checkpoint, lease_seconds)
+    error: BaseException | None = None
+    try:
+        yield run
+    except EtlError as expected:
+        error = expected
+    except BaseException as unexpected:
+        error = unexpected
+        raise
+    finally:
+        run.report = _report(run, error, seconds=monotonic() - started)
+        await _close(database, run, run.report, stopping=isinstance(error, asyncio.CancelledError))
+        structlog.contextvars.unbind_contextvars("source", "run_id")
+
+
+def _report(run: OpenRun, error: BaseException | None, *, seconds: float) -> RunReport:
+    status, outcome = _verdict(run, error)
+    error_class, message = _explain(run, error)
+    return RunReport(
+        run_id=run.run_id,
+        tick_id=run.tick_id,
+        source=run.checkpoint.source,
+        resource=run.checkpoint.resource,
+        status=status,
+        outcome=outcome,
+        counts=run.counts,
+        traffic=run.traffic,
+        seconds=round(seconds, 3),
+        error_class=error_class,
+        error_message=message,
+        store_failed=isinstance(error, StoreError),
+    )
+
+
+def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outcome | None]:
+    counts = run.counts
+    if isinstance(error, asyncio.CancelledError):
+        return "interrupted", None
+    if error is not None:
+        return ("partial" if counts.extracted else "failed"), None
+    if not counts.balanced:
+        return "failed", None
+    if counts.written:
+        return "succeeded", "changed"
+    if counts.extracted:
+        return "succeeded", "no_new_data"
+    if run.not_modified_pages:
+        return "succeeded", "not_modified"
+    if run.checkpoint.row_count:
+        run.findings.append({"code": "empty_source", "detail": f"0 records; {run.checkpoint.row_count} rows are here"})
+        return "suspect", "empty"
+    return "succeeded", "empty"
+
+
+def _explain(run: OpenRun, error: BaseException | None) -> tuple[str | None, str | None]:
+    if isinstance(error, EtlError):
+        return error.error_class, str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return "system_error", "stopped before it was complete; the next run goes on from its last batch"
+    if error is not None:
+        return "system_error", f"unexpected {type(error).__name__}; the log has the traceback"
+    if not run.counts.balanced:
+        return "system_error", f"{run.counts.extracted} records extracted, {run.counts.accounted} accounted for"
+    if run.findings:
+        return "data_error", str(run.findings[-1]["detail"])
+    return None, None
+
+
+async def _close(database: Database, run: OpenRun, report: RunReport, *, stopping: bool) -> None:
+    """Write the end of a run and give back its lease, even while being cancelled."""
+    patience = STOP_PATIENCE_SECONDS if stopping else CLOSE_PATIENCE_SECONDS
+    closing = asyncio.create_task(_close_patiently(database, run, report, patience_seconds=patience))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        # Told to stop while closing: a moment more, then the next run's lease will close it as crashed
+        await asyncio.wait({closing}, timeout=STOP_PATIENCE_SECONDS)
+        closing.cancel()
+        raise
+    counts = {name: count for name in Counts.__slots__ if (count := getattr(report.counts, name))}
+    log.log(
+        20 if report.status == "succeeded" else 30,
+        "run_finished",
+        status=report.status,
+        outcome=report.outcome,
+        seconds=report.seconds,
+        requests=report.traffic.requests,
+        bytes_received=report.traffic.bytes_received,
+        error_class=report.error_class,
+        error=report.error_message,
+        **counts,
+    )
+
+
+async def _close_patiently(
+    database: Database, run: OpenRun, report: RunReport, *, patience_seconds: float
+) -> None:
+    deadline = monotonic() + patience_seconds
+    while True:
+        try:
+            async with asyncio.timeout(5), database.write() as session:
+                await runs.close_run(
+                    session,
+                    report.run_id,
+                    status=report.status,
+                    outcome=report.outcome,
+                    traffic=report.traffic,
+                    error_class=report.error_class,
+                    error_message=report.error_message,
+                    input=run.input,
+                    findings=run.findings,
+                )
+                await checkpoints.release_lease(session, run.checkpoint)
+            return
+        except (StoreUnavailableError, TimeoutError) as error:
+            if monotonic() > deadline:
+                log.error("run_not_closed", reason=str(error))
+                return
+            log.warning("database_unavailable", doing="closing the run", reason=str(error))
+            await asyncio.sleep(0.5)

@@ -1,0 +1,260 @@
+"""One run: extract → land → normalize → load, batch by batch, each batch one transaction."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from app.clock import monotonic, utc_now
+from app.db import checkpoints, runs
+from app.db.engine import Database
+from app.db.errors import KeyTakenError
+from app.db.ids import normalized_ids, raw_ids
+from app.db.locks import Presence
+from app.db.normalized_data import read_current
+from app.db.raw_data import read_unloaded
+from app.errors import StoreConflictError, StoreUnavailableError
+from app.extract.http import Fetcher
+from app.extract.kinds import read_pages
+from app.land import Landed, land_records
+from app.load import StagedBatch, load_batch
+from app.normalize.rows import Normalizer, open_normalizer
+from app.pipeline.batches import Batch, batches
+from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
+from app.pipeline.ledger import OpenRun, open_run
+from app.pipeline.staging import StagingRules, drop_known_versions, stage
+from app.records import Counts, CurrentRow, RunReport, Trigger
+from app.sources.spec import SourceSpec
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """After a batch: what the run has done so far."""
+
+    source: str
+    counts: Counts
+    body_bytes: int
+    size_bytes: int | None
+    """Of the whole body; None when nobody knows."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+async def run_source(
+    source: SourceSpec,
+    *,
+    database: Database,
+    fetcher: Fetcher,
+    presence: Presence,
+    lease_seconds: float,
+    tick_id: UUID,
+    trigger: Trigger,
+    on_progress: OnProgress | None = None,
+) -> RunReport | None:
+    """
+    Extract one source once.
+
+    Returns:
+        How it ended; None when another process is running it.
+
+    Raises:
+        StoreError: the run could not even be opened.
+    """
+    async with open_run(
+        source,
+        database=database,
+        presence=presence,
+        lease_seconds=lease_seconds,
+        tick_id=tick_id,
+        trigger=trigger,
+    ) as run:
+        if run is None:
+            return None
+        work = _Work(source, run, database=database, fetcher=fetcher, on_progress=on_progress)
+        await _alongside(work.pump(), _keep_lease(run, database))
+    return run.report
+
+
+class _Work:
+    def __init__(
+        self,
+        source: SourceSpec,
+        run: OpenRun,
+        *,
+        database: Database,
+        fetcher: Fetcher,
+        on_progress: OnProgress | None,
+    ) -> None:
+        run.checkpoint = begin_pass(run.checkpoint, source)
+        self._source = source
+        self._run = run
+        self._database = database
+        self._fetcher = fetcher
+        self._on_progress = on_progress
+        self._raw_ids = raw_ids(database)
+        self._row_ids = normalized_ids(database)
+        self._rules: StagingRules | None = None
+        # With no rows of this source there is nothing to look up; a key that comes twice is met by KeyTakenError
+        self._fresh = run.checkpoint.row_count == 0
+        self._body_bytes = run.checkpoint.cursor.byte_offset
+
+    async def pump(self) -> None:
+        """Stage a batch while the one before it commits; commits are in order."""
+        committing: asyncio.Task[None] | None = None
+        in_flight: set[str] = set()
+        pages = read_pages(
+            self._source, self._run.checkpoint, fetcher=self._fetcher, traffic=self._run.traffic
+        )
+        try:
+            async for batch in batches(pages):
+                landed = await self._land(batch)
+                if committing is not None and not self._fresh and not in_flight.isdisjoint(_keys(landed)):
+                    await committing  # it writes keys that this batch asks for
+                staged = await self._stage(batch, landed)
+                if committing is not None:
+                    await committing
+                in_flight = staged.written_keys
+                committing = asyncio.create_task(self._commit(batch, landed, staged))
+        except asyncio.CancelledError:
+            if committing is not None:
+                committing.cancel()
+            raise
+        finally:
+            if committing is not None:
+                await committing
+
+    async def _land(self, batch: Batch) -> list[Landed]:
+        if not batch.size:
+            return []  # a body that was not modified has no header either
+        if self._rules is None:
+            self._run.input.update(batch.input)
+            self._rules = self._open_rules(open_normalizer(self._source, batch.input))
+        read_key = self._rules.normalizer.read_key
+        return await asyncio.to_thread(
+            lambda: [
+                landed
+                for page, records in batch.parts
+                for landed in land_records(records, page=page, read_key=read_key)
+            ]
+        )
+
+    def _open_rules(self, normalizer: Normalizer) -> StagingRules:
+        return StagingRules(
+            normalizer=normalizer,
+            kind=self._source.raw_kind,
+            remap=must_remap(self._run.checkpoint),
+            take_raw_id=self._raw_ids.take,
+            take_row_id=self._row_ids.take,
+        )
+
+    async def _stage(self, batch: Batch, landed: list[Landed]) -> StagedBatch:
+        if not landed:
+            return StagedBatch(Counts(pages=batch.pages))
+        assert self._rules is not None
+        current: dict[str, CurrentRow] = {}
+        if not self._fresh:
+            async with self._database.read() as session:
+                current = await read_current(session, source=self._source.name, source_ids=list(_keys(landed)))
+        await self._raw_ids.reserve(len(landed))
+        await self._row_ids.reserve(len(landed))
+        staged = await asyncio.to_thread(stage, landed, current, rules=self._rules, pages=batch.pages)
+        unloaded = [(row.source_id, row.content_hash) for row in staged.raw_rows if row.disposition != "loaded"]
+        if unloaded:
+            async with self._database.read() as session:
+                known = await read_unloaded(
+                    session, kind=self._source.raw_kind, source=self._source.name, versions=unloaded
+                )
+            drop_known_versions(staged, known, current)
+        return staged
+
+    async def _commit(self, batch: Batch, landed: list[Landed], staged: StagedBatch) -> None:
+        try:
+            await self._write(batch, staged)
+        except KeyTakenError:
+            self._fresh = False
+            log.info("keys_taken", records=len(landed))
+            await self._write(batch, await self._stage(batch, landed))
+
+    async def _write(self, batch: Batch, staged: StagedBatch) -> None:
+        run, began = self._run, monotonic()
+        async with self._database.write() as session:
+            counts = await load_batch(
+                session,
+                staged,
+                kind=self._source.raw_kind,
+                source=self._source.name,
+                run_id=run.run_id,
+                now=utc_now(),
+            )
+            await runs.add_counts(session, run.run_id, counts)
+            checkpoint = await checkpoints.move_checkpoint(
+                session, run.checkpoint, after_batch(run.checkpoint, batch), new_rows=counts.inserted
+            )
+        run.checkpoint = checkpoint
+        run.not_modified_pages += batch.not_modified
+        self._body_bytes += batch.body_bytes
+        for item in fields(Counts):
+            setattr(run.counts, item.name, getattr(run.counts, item.name) + getattr(counts, item.name))
+        self._tell(batch, counts, seconds=monotonic() - began)
+
+    def _tell(self, batch: Batch, counts: Counts, *, seconds: float) -> None:
+        for page, records in batch.parts:
+            log.info("page_landed", page=page, rows=len(records))
+        shown = {name: count for name, count in asdict(counts).items() if count}
+        log.info(
+            "checkpoint_moved",
+            batch_seq=self._run.checkpoint.batch_seq,
+            position=self._run.checkpoint.cursor.position,
+            seconds=round(seconds, 3),
+            **shown,
+        )
+        if self._on_progress is not None:
+            size = self._run.input.get("size_bytes")
+            self._on_progress(Progress(self._source.name, self._run.counts, self._body_bytes, size))
+
+
+def _keys(landed: list[Landed]) -> set[str]:
+    return {record.source_id for record in landed if record.source_id is not None}
+
+
+async def _keep_lease(run: OpenRun, database: Database) -> None:
+    """
+    Renew the lease three times in its life, until cancelled.
+
+    Raises:
+        StoreConflictError: it was taken over; this run must stop.
+    """
+    while True:
+        await asyncio.sleep(run.lease_seconds / 3)
+        try:
+            async with database.write() as session:
+                held = await checkpoints.renew_lease(session, run.checkpoint, lease_seconds=run.lease_seconds)
+                await runs.beat(session, run.run_id)
+        except StoreUnavailableError as error:
+            # The next batch will find out by itself, and its epoch keeps it honest
+            log.warning("heartbeat_failed", reason=str(error))
+            continue
+        if not held:
+            raise StoreConflictError(
+                f"{run.checkpoint.source}: lost its lease (epoch {run.checkpoint.epoch}) to another process"
+            )
+
+
+async def _alongside(main: Coroutine[Any, Any, None], side: Coroutine[Any, Any, None]) -> None:
+    """Run `main` to its end; should `side`, which only ends by failing, fail first, stop `main` and raise that."""
+    tasks = [asyncio.create_task(main), asyncio.create_task(side)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            tasks[1].result()
+        tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

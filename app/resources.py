@@ -1,0 +1,102 @@
+"""Everything that is opened and must be closed: one exit stack, entered in order, left in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from app.db import migrate
+from app.db.engine import Database
+from app.db.locks import Presence
+from app.embedded import EmbeddedServer, running_postgres
+from app.errors import StoreUnavailableError
+from app.extract.http import Fetcher
+from app.settings import Settings
+from app.sources.catalog import Catalog, open_catalog
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Resources:
+    settings: Settings
+    database: Database
+    fetcher: Fetcher
+    presence: Presence
+    catalog: Catalog
+    embedded: EmbeddedServer | None
+    """None when DATABASE_URL names another server."""
+    schema_ready: bool = False
+    """The schema has been brought to head by this process."""
+
+    async def prepare_schema(self) -> bool:
+        """
+        Migrate to head, once; False when the database cannot be reached now.
+
+        Raises:
+            ConfigError: the database refuses us.
+        """
+        if not self.schema_ready:
+            try:
+                await migrate.upgrade(self.database)
+            except StoreUnavailableError as error:
+                log.warning("database_unavailable", doing="migrating", reason=str(error))
+                return False
+            self.schema_ready = True
+        return True
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """
+    Open what a process needs; nothing is written to the database yet.
+
+    Raises:
+        ConfigError: a setting is wrong, or no PostgreSQL can be found to embed.
+        StoreUnavailableError: the embedded PostgreSQL does not start.
+    """
+    async with AsyncExitStack() as stack:
+        embedded = await _start_embedded(settings, stack)
+        database = await _enter_database(settings, embedded, stack)
+        fetcher = await stack.enter_async_context(Fetcher(settings.http))
+        presence = await stack.enter_async_context(Presence(database))
+        yield Resources(settings, database, fetcher, presence, open_catalog(settings), embedded)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database alone, for tools that need nothing else."""
+    async with AsyncExitStack() as stack:
+        yield await _enter_database(settings, await _start_embedded(settings, stack), stack)
+
+
+async def _start_embedded(settings: Settings, stack: AsyncExitStack) -> EmbeddedServer | None:
+    if settings.database.url is not None:
+        return None
+    running = running_postgres(settings.embedded.data_dir, pg_bin=settings.embedded.pg_bin)
+    server = await asyncio.to_thread(running.__enter__)
+    stack.push_async_callback(asyncio.to_thread, running.__exit__, None, None, None)
+    return server
+
+
+async def _enter_database(
+    settings: Settings, embedded: EmbeddedServer | None, stack: AsyncExitStack
+) -> Database:
+    given = settings.database
+    if embedded is not None:
+        dsn = embedded.dsn
+    else:
+        assert given.url is not None
+        dsn = given.url.get_secret_value()
+    database = Database(
+        dsn,
+        pool_min_size=given.pool_min_size,
+        pool_max_size=given.pool_max_size,
+        connect_timeout_seconds=given.connect_timeout_seconds,
+        command_timeout_seconds=given.command_timeout_seconds,
+        slow_statement_seconds=given.slow_statement_seconds,
+    )
+    stack.push_async_callback(database.close)
+    return database

@@ -1,0 +1,149 @@
+"""The tick, and the loop that repeats it every ETL_INTERVAL seconds until it is told to stop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from uuid import UUID, uuid4
+
+import structlog
+
+from app.clock import monotonic
+from app.db import runs
+from app.errors import EtlError, StoreError
+from app.pipeline.run import OnProgress, run_source
+from app.records import RunReport, Trigger
+from app.resources import Resources
+from app.sources.spec import SourceSpec
+
+log = structlog.get_logger()
+
+STORE_RETRY_SECONDS: Final = 5.0
+"""After a tick that our own database spoiled: it is likely to be back soon."""
+
+
+@dataclass(slots=True)
+class Tick:
+    """One pass over the sources that are due."""
+
+    tick_id: UUID
+    reports: list[RunReport] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
+    """Sources that another process is running."""
+    unopened: dict[str, EtlError] = field(default_factory=dict)
+    """Sources whose run could not even be recorded, with the reason."""
+    seconds: float = 0.0
+
+    @property
+    def status(self) -> Literal["success", "partial", "failed", "locked"]:
+        good = sum(report.status == "succeeded" for report in self.reports)
+        bad = len(self.reports) - good + len(self.unopened)
+        if bad:
+            partly = good or any(report.status == "partial" for report in self.reports)
+            return "partial" if partly else "failed"
+        return "success" if good or not self.locked else "locked"
+
+    @property
+    def store_failed(self) -> bool:
+        return any(report.store_failed for report in self.reports) or any(
+            isinstance(error, StoreError) for error in self.unopened.values()
+        )
+
+
+async def run_tick(
+    resources: Resources,
+    sources: Sequence[SourceSpec],
+    *,
+    trigger: Trigger,
+    on_progress: OnProgress | None = None,
+) -> Tick:
+    """Run the sources concurrently and in isolation: what happens to one does not touch the others."""
+    tick = Tick(uuid4())
+    started = monotonic()
+    turns = asyncio.Semaphore(resources.settings.schedule.max_concurrent_runs)
+    log.info("tick_started", tick_id=str(tick.tick_id), trigger=trigger, sources=[source.name for source in sources])
+    await _close_orphans(resources)
+
+    async def run_one(source: SourceSpec) -> None:
+        async with turns:
+            try:
+                report = await run_source(
+                    source,
+                    database=resources.database,
+                    fetcher=resources.fetcher,
+                    presence=resources.presence,
+                    lease_seconds=resources.settings.schedule.lease_seconds,
+                    tick_id=tick.tick_id,
+                    trigger=trigger,
+                    on_progress=on_progress,
+                )
+            except EtlError as error:
+                log.error("run_not_opened", source=source.name, error_class=error.error_class, error=str(error))
+                tick.unopened[source.name] = error
+            except Exception as error:
+                # A bug in one source's run must not take the others or the loop with it
+                log.exception("run_broke", source=source.name)
+                tick.unopened[source.name] = EtlError(f"unexpected {type(error).__name__}; the log has the traceback")
+            else:
+                if report is None:
+                    tick.locked.append(source.name)
+                else:
+                    tick.reports.append(report)
+
+    async with asyncio.TaskGroup() as group:
+        for source in sources:
+            group.create_task(run_one(source))
+    tick.seconds = round(monotonic() - started, 3)
+    log.info(
+        "tick_finished",
+        tick_id=str(tick.tick_id),
+        status=tick.status,
+        seconds=tick.seconds,
+        runs={report.source: report.status for report in tick.reports},
+    )
+    return tick
+
+
+async def _close_orphans(resources: Resources) -> None:
+    try:
+        async with resources.database.write() as session:
+            closed = await runs.close_orphans(session, lease_seconds=resources.settings.schedule.lease_seconds)
+    except StoreError as error:
+        log.warning("database_unavailable", doing="closing crashed runs", reason=str(error))
+        return
+    if closed:
+        log.warning("runs_crashed", closed=closed)
+
+
+@contextlib.asynccontextmanager
+async def running_scheduler(resources: Resources) -> AsyncIterator[None]:
+    """Tick in the background while the block runs; a run in progress is closed as interrupted when it ends."""
+    task = asyncio.create_task(_repeat(resources), name="scheduler")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _repeat(resources: Resources) -> None:
+    interval = resources.settings.schedule.interval_seconds
+    while True:
+        started = monotonic()
+        wait = interval
+        if not await _prepared(resources):
+            wait = min(interval, STORE_RETRY_SECONDS)
+        else:
+            tick = await run_tick(resources, list(resources.catalog), trigger="schedule")
+            if tick.store_failed:
+                wait = min(interval, STORE_RETRY_SECONDS)
+        await asyncio.sleep(max(0.0, started + wait - monotonic()))
+
+
+async def _prepared(resources: Resources) -> bool:
+    try:
+        return await resources.prepare_schema()
+    except EtlError as error:
+        log.error("schema_not_ready", reason=str(error))
+        return False

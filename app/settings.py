@@ -1,0 +1,339 @@
+"""
+Settings: environment and `.env`, grouped by the room that reads them.
+
+Each field names its variable, its unit or range, and an example, so that a
+wrong value can be answered with one line that says how to write it right.
+`.env.example` lists them all; a test holds the two together.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import ConfigError
+
+SAMPLE_CSV = Path(__file__).parent / "demo" / "data" / "products.csv"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Group(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+
+G = TypeVar("G", bound=_Group)
+
+
+class DatabaseSettings(_Group):
+    url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL to use; unset means an embedded one is started.",
+        examples=["postgresql://user:password@localhost:5432/etl?sslmode=prefer"],
+    )
+    pool_min_size: int = Field(
+        5, ge=1, le=100, validation_alias="DATABASE_POOL_MIN_SIZE", description="Connections kept open.", examples=[5]
+    )
+    pool_max_size: int = Field(
+        20, ge=2, le=500, validation_alias="DATABASE_POOL_MAX_SIZE", description="Connections at most.", examples=[20]
+    )
+    connect_timeout_seconds: Seconds = Field(
+        5.0, validation_alias="DATABASE_CONNECT_TIMEOUT_SECONDS", description="To open one connection.", examples=[5]
+    )
+    command_timeout_seconds: Seconds = Field(
+        60.0,
+        validation_alias="DATABASE_COMMAND_TIMEOUT_SECONDS",
+        description="For any one statement; a database that went silent is given up after this.",
+        examples=[60],
+    )
+    slow_statement_seconds: Seconds = Field(
+        1.0,
+        validation_alias="DATABASE_SLOW_STATEMENT_SECONDS",
+        description="A statement slower than this is logged as `statement_slow`.",
+        examples=[1],
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        scheme, found, rest = value.get_secret_value().partition("://")
+        if not found or scheme.removesuffix("+asyncpg") not in {"postgresql", "postgres"}:
+            raise ValueError("must start with postgresql:// or postgres://")
+        dsn = f"postgresql://{rest}"
+        try:
+            _ = urlsplit(dsn).port
+        except ValueError as error:
+            raise ValueError("has a port that is not a number from 0 to 65535") from error
+        return SecretStr(dsn)
+
+    @model_validator(mode="after")
+    def _pool_sizes_are_ordered(self) -> Self:
+        if self.pool_min_size > self.pool_max_size:
+            raise ValueError(
+                f"DATABASE_POOL_MIN_SIZE={self.pool_min_size} is larger than "
+                f"DATABASE_POOL_MAX_SIZE={self.pool_max_size}; for example DATABASE_POOL_MIN_SIZE=5"
+            )
+        return self
+
+
+class EmbeddedSettings(_Group):
+    data_dir: Path = Field(
+        Path("~/.local/share/etl-river"),
+        validation_alias="ETL_DATA_DIR",
+        description="Where the embedded PostgreSQL keeps its data.",
+        examples=["~/.local/share/etl-river"],
+    )
+    pg_bin: Path | None = Field(
+        None,
+        validation_alias="ETL_PG_BIN",
+        description="Directory with initdb and postgres, when the embedded one should use those.",
+        examples=["/usr/lib/postgresql/18/bin"],
+    )
+
+    @field_validator("data_dir", "pg_bin")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None
+
+
+class SourceSettings(_Group):
+    api_host: str = Field(
+        "https://jsonplaceholder.typicode.com",
+        validation_alias="API_HOST",
+        description="The API source; /posts is appended when the URL has no path.",
+        examples=["https://jsonplaceholder.typicode.com"],
+    )
+    api_key: SecretStr | None = Field(
+        None, validation_alias="API_KEY", description="Sent to API_HOST as a bearer token.", examples=["my-api-key"]
+    )
+    csv_url: str = Field(
+        str(SAMPLE_CSV),
+        validation_alias="CSV_URL",
+        description="The CSV source: an http(s) URL or a file path; unset means the sample file that ships.",
+        examples=["https://example.com/products.csv"],
+    )
+    csv_id_column: str | None = Field(
+        None,
+        validation_alias="CSV_ID_COLUMN",
+        description="Header of the column that identifies a row; unset: id, uuid, key, code or csv_id.",
+        examples=["sku"],
+    )
+
+    @field_validator("api_host")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return _checked_http_url(value)
+
+    @field_validator("csv_url")
+    @classmethod
+    def _is_http_or_path(cls, value: str) -> str:
+        scheme, found, rest = value.partition("://")
+        if not found:
+            return value
+        if scheme == "file":
+            return rest
+        return _checked_http_url(value)
+
+
+class HttpSettings(_Group):
+    connect_timeout_seconds: Seconds = Field(
+        5.0, validation_alias="HTTP_CONNECT_TIMEOUT_SECONDS", description="To reach a source.", examples=[5]
+    )
+    read_timeout_seconds: Seconds = Field(
+        20.0,
+        validation_alias="HTTP_READ_TIMEOUT_SECONDS",
+        description="The longest silence between two parts of a body.",
+        examples=[20],
+    )
+    total_timeout_seconds: Seconds = Field(
+        30.0,
+        validation_alias="HTTP_TOTAL_TIMEOUT_SECONDS",
+        description="For one whole page of an API, body included.",
+        examples=[30],
+    )
+    file_timeout_seconds: Seconds = Field(
+        900.0,
+        validation_alias="HTTP_FILE_TIMEOUT_SECONDS",
+        description="Spent waiting for the bytes of one file (time spent loading them does not count).",
+        examples=[900],
+    )
+    min_bytes_per_second: int = Field(
+        1024,
+        ge=0,
+        validation_alias="HTTP_MIN_BYTES_PER_SECOND",
+        description="A file slower than this over HTTP_READ_TIMEOUT_SECONDS is given up; 0 waits for ever.",
+        examples=[1024],
+    )
+    max_attempts: int = Field(
+        4, ge=1, le=20, validation_alias="HTTP_MAX_ATTEMPTS", description="Tries of one request.", examples=[4]
+    )
+    max_elapsed_seconds: Seconds = Field(
+        120.0,
+        validation_alias="HTTP_MAX_ELAPSED_SECONDS",
+        description="For all tries of one request together, waits included.",
+        examples=[120],
+    )
+    max_page_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        validation_alias="HTTP_MAX_PAGE_BYTES",
+        description="Largest API page accepted, decompressed.",
+        examples=[67108864],
+    )
+
+
+class ScheduleSettings(_Group):
+    interval_seconds: float = Field(
+        900.0,
+        ge=1,
+        le=7 * 86_400,
+        validation_alias="ETL_INTERVAL",
+        description="Seconds from the start of one tick to the start of the next.",
+        examples=[900],
+    )
+    lease_seconds: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        validation_alias="ETL_LEASE_SECONDS",
+        description="A run that gave no sign of life for this long may be taken over.",
+        examples=[30],
+    )
+    max_concurrent_runs: int = Field(
+        8,
+        ge=1,
+        le=100,
+        validation_alias="MAX_CONCURRENT_RUNS",
+        description="Runs of this process at the same time.",
+        examples=[8],
+    )
+
+
+class ServerSettings(_Group):
+    host: str = Field("127.0.0.1", validation_alias="HOST", description="Address to listen on.", examples=["127.0.0.1"])
+    port: int = Field(
+        8000, ge=0, le=65_535, validation_alias="PORT", description="Port to listen on; 0 picks one.", examples=[8000]
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        validation_alias="CORS_ORIGINS",
+        description="Origins whose pages may read the API, comma-separated; never with credentials.",
+        examples=["https://app.example.com,https://admin.example.com"],
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
+                raise ValueError(f"{origin!r} is not an origin (scheme://host[:port], no path) and not *")
+        return value
+
+
+class LogSettings(_Group):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error.", examples=["info"]
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        validation_alias="LOG_FORMAT",
+        description="json, console, or auto: console on a terminal, json elsewhere.",
+        examples=["json"],
+    )
+
+    @field_validator("level", "format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class Settings:
+    """All groups, read once. Build it with `load_settings`."""
+
+    def __init__(self, overrides: Mapping[str, Any] | None = None) -> None:
+        given = {name: value for name, value in (overrides or {}).items() if value is not None}
+        self.database = _read(DatabaseSettings, given)
+        self.embedded = _read(EmbeddedSettings, given)
+        self.sources = _read(SourceSettings, given)
+        self.http = _read(HttpSettings, given)
+        self.schedule = _read(ScheduleSettings, given)
+        self.server = _read(ServerSettings, given)
+        self.log = _read(LogSettings, given)
+        if given:
+            raise ConfigError(f"unknown settings: {', '.join(sorted(given))}")
+
+
+GROUPS: tuple[type[_Group], ...] = (
+    DatabaseSettings,
+    EmbeddedSettings,
+    SourceSettings,
+    HttpSettings,
+    ScheduleSettings,
+    ServerSettings,
+    LogSettings,
+)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """
+    Read the settings.
+
+    Args:
+        overrides: by variable name (`PORT=8001`); they win over environment and `.env`.
+
+    Raises:
+        ConfigError: one line for each wrong variable, with a right example.
+    """
+    return Settings(overrides)
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Every variable the service reads, with its field; in the order of the groups."""
+    return {str(field.validation_alias): field for group in GROUPS for field in group.model_fields.values()}
+
+
+def _read(group: type[G], given: dict[str, Any]) -> G:
+    names = [str(field.validation_alias) for field in group.model_fields.values()]
+    try:
+        return group(**{name: given.pop(name) for name in names if name in given})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_one_line(group, dict(item)) for item in error.errors())) from None
+
+
+def _one_line(group: type[_Group], item: dict[str, Any]) -> str:
+    fault = str(item["msg"]).removeprefix("Value error, ")
+    if not item["loc"]:
+        return fault
+    name = str(item["loc"][0])
+    field = next(field for field in group.model_fields.values() if field.validation_alias == name)
+    example = f"{name}={(field.examples or [field.default])[0]}"
+    # A URL may carry a password: only values that cannot hold a secret are shown.
+    harmless = field.annotation is not None and field.annotation not in {SecretStr | None, str}
+    shown = f"={item['input']!s:.60}" if harmless and isinstance(item.get("input"), str | int | float) else ""
+    return f"{name}{shown}: {fault[:1].lower()}{fault[1:]}; for example {example}"
+
+
+def _checked_http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError("is not a valid URL") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a URL that starts with http:// or https://")
+    return value
