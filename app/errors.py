@@ -29,13 +29,13 @@ class EtlError(Exception):
 class ConfigError(EtlError):
     """A setting, a source file or a command is wrong and stays wrong until someone edits it."""
 
-    error_class = "config_error"
+    error_class: ClassVar[ErrorClass] = "config_error"
 
 
 class SourceError(EtlError):
     """A source did not deliver what it should."""
 
-    error_class = "transient_error"
+    error_class: ClassVar[ErrorClass] = "transient_error"
 
 
 class SourceUnavailableError(SourceError):
@@ -54,13 +54,13 @@ class SourceUnavailableError(SourceError):
 class SourceRefusedError(SourceError):
     """The source answered and will answer the same again: 401, 403, 404 and their kin."""
 
-    error_class = "config_error"
+    error_class: ClassVar[ErrorClass] = "config_error"
 
 
 class SourceMalformedError(SourceError):
     """The body is not what the source promised: HTML for JSON, a cut body, no header line."""
 
-    error_class = "data_error"
+    error_class: ClassVar[ErrorClass] = "data_error"
 
 
 class StoreError(EtlError):

@@ -1,38 +1,64 @@
-"""Pages → raw rows: each record's own bytes, their hash, and a form that PostgreSQL can hold."""
+"""Pages → landed records: each with its identity, the hash of its bytes, and a form that PostgreSQL can hold."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
-from app.records import RawKind, Record, Rejection
+from app.records import RawKind, Records, Rejection
+
+ReadKeys = Callable[[list[Any]], tuple[list[str | None], dict[int, Rejection]]]
+"""Parsed records → their keys, and by index why one has none."""
 
 
-class Landed(NamedTuple):
-    """A record with its identity and the hash of its bytes."""
+@dataclass(slots=True)
+class Landed:
+    """The records of a batch, column by column."""
 
-    source_id: str | None
-    content_hash: bytes
+    payloads: list[str] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    fields: list[Any] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
     """BLAKE2b, 16 bytes, of the bytes received."""
-    page: int
-    record: Record
-    rejection: Rejection | None
+    source_ids: list[str | None] = field(default_factory=list)
+    rejections: dict[int, Rejection] = field(default_factory=dict)
+    """By index: records with a fault or without a key."""
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @property
+    def keys(self) -> set[str]:
+        return {source_id for source_id in self.source_ids if source_id is not None}
 
 
-def land_records(
-    records: Iterable[Record], *, page: int, read_key: Callable[[Any], str | Rejection]
-) -> list[Landed]:
-    """Name and hash each record; one with a fault or without a key is rejected, never dropped."""
-    landed = []
-    for record in records:
-        payload, _, fields, fault = record
-        content_hash = hashlib.blake2b(payload.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-        key = read_key(fields) if fields is not None else fault
-        if isinstance(key, str):
-            landed.append(Landed(key, content_hash, page, record, fault))
-        else:
-            landed.append(Landed(None, content_hash, page, record, fault or key))
+def land_records(parts: Iterable[tuple[int, Records]], *, read_keys: ReadKeys) -> Landed:
+    """
+    Name and hash the records of some pages; one with a fault or without a key is rejected, never dropped.
+
+    Args:
+        parts: page number and records.
+    """
+    landed = Landed()
+    for page, records in parts:
+        begin = len(landed)
+        landed.payloads += records.payloads
+        landed.positions += records.positions
+        landed.fields += records.fields
+        landed.pages += [page] * len(records)
+        landed.rejections.update((begin + at, fault) for at, fault in records.faults.items())
+    landed.hashes = _hashes(landed.payloads)
+    landed.source_ids, keyless = read_keys(landed.fields)
+    for at, rejection in keyless.items():
+        landed.rejections.setdefault(at, rejection)
     return landed
+
+
+def _hashes(payloads: list[str]) -> list[bytes]:
+    blake2b = hashlib.blake2b
+    return [blake2b(payload.encode("utf-8", "surrogateescape"), digest_size=16).digest() for payload in payloads]
 
 
 def storable(payload: str, *, kind: RawKind) -> tuple[str, str | None]:
@@ -61,4 +87,6 @@ def _is_utf8(text: str) -> bool:
 
 def _escape(data: bytes) -> str:
     """PostgreSQL documentation §8.4.2: zero and high bytes as three octal digits, backslash doubled."""
-    return "".join("\\\\" if byte == 0x5C else f"\\{byte:03o}" if byte == 0 or byte >= 0x80 else chr(byte) for byte in data)
+    return "".join(
+        "\\\\" if byte == 0x5C else f"\\{byte:03o}" if byte == 0 or byte >= 0x80 else chr(byte) for byte in data
+    )

@@ -1,12 +1,11 @@
 """Raw rows and normalized rows → their tables, in the batch's transaction."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from app.db.engine import WriteSession
 from app.db.normalized_data import insert_new, upsert_changed
-from app.db.raw_data import append_raw_rows
-from app.records import Counts, NormalizedRow, RawKind, RawRow
+from app.db.raw_data import append_plain_rows, append_raw_rows
+from app.records import Counts, NormalizedRows, PlainRawRows, RawKind, RawRow
 
 
 @dataclass(slots=True)
@@ -14,20 +13,19 @@ class StagedBatch:
     """A batch ready to be written: everything has been decided."""
 
     counts: Counts
+    plain_raw_rows: PlainRawRows = field(default_factory=PlainRawRows)
     raw_rows: list[RawRow] = field(default_factory=list)
-    new_rows: list[NormalizedRow] = field(default_factory=list)
+    new_rows: NormalizedRows = field(default_factory=NormalizedRows)
     """Their keys are not in the table, as far as we know: straight COPY."""
-    changed_rows: list[NormalizedRow] = field(default_factory=list)
+    changed_rows: NormalizedRows = field(default_factory=NormalizedRows)
     """Their keys are there."""
 
     @property
     def written_keys(self) -> set[str]:
-        return {row.source_id for rows in (self.new_rows, self.changed_rows) for row in rows}
+        return {*self.new_rows.source_id, *self.changed_rows.source_id}
 
 
-async def load_batch(
-    session: WriteSession, batch: StagedBatch, *, kind: RawKind, source: str, run_id: int, now: datetime
-) -> Counts:
+async def load_batch(session: WriteSession, batch: StagedBatch, *, kind: RawKind, source: str, run_id: int) -> Counts:
     """
     Write the batch's rows; the caller adds counters and checkpoint, and commits.
 
@@ -37,13 +35,14 @@ async def load_batch(
     Raises:
         KeyTakenError: a key thought new is there; the transaction is lost, stage again.
     """
-    await append_raw_rows(session, batch.raw_rows, kind=kind, source=source, run_id=run_id, extracted_at=now)
-    copied = await insert_new(session, batch.new_rows, source=source, run_id=run_id, loaded_at=now)
-    inserted, updated = await upsert_changed(session, batch.changed_rows, source=source, run_id=run_id, loaded_at=now)
+    await append_plain_rows(session, batch.plain_raw_rows, kind=kind, source=source, run_id=run_id)
+    await append_raw_rows(session, batch.raw_rows, kind=kind, source=source, run_id=run_id)
+    copied = await insert_new(session, batch.new_rows, source=source, run_id=run_id)
+    inserted, updated = await upsert_changed(session, batch.changed_rows, source=source, run_id=run_id)
     counts = batch.counts
     counts.inserted = copied + inserted
     counts.updated = updated
-    # Read again after a change of mapping, and found to be as it was
+    # Normalized again after a change of mapping, and found to be as it was
     counts.unchanged += len(batch.changed_rows) - inserted - updated
-    counts.raw_rows = len(batch.raw_rows)
+    counts.raw_rows = len(batch.plain_raw_rows) + len(batch.raw_rows)
     return counts

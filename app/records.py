@@ -1,6 +1,6 @@
 """The values that the rooms exchange. No behaviour that touches the world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
@@ -35,16 +35,32 @@ class Note(NamedTuple):
     """The value as received, at most 100 characters of it."""
 
 
-class Record(NamedTuple):
-    """One record, cut from a page."""
+@dataclass(slots=True)
+class Records:
+    """Records cut from a page, column by column: a million of them cost no million objects."""
 
-    payload: str
+    payloads: list[str] = field(default_factory=list)
     """Exactly what was received; a lone surrogate U+DC80..U+DCFF stands for a byte that is not UTF-8."""
-    position: int
-    """From 1: its line in the file, or its number within the page."""
-    fields: Any
-    """What the payload parsed to; None when `fault` says why it did not."""
-    fault: Rejection | None = None
+    positions: list[int] = field(default_factory=list)
+    """From 1: the record's line in the file, or its number within the page."""
+    fields: list[Any] = field(default_factory=list)
+    """What the payload parsed to; None where it did not."""
+    faults: dict[int, Rejection] = field(default_factory=dict)
+    """By index: why a payload cannot be used as it is."""
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def append(self, payload: str, position: int, fields: Any, fault: Rejection | None) -> None:
+        if fault is not None:
+            self.faults[len(self.payloads)] = fault
+        self.payloads.append(payload)
+        self.positions.append(position)
+        self.fields.append(fields)
+
+    def part(self, start: int, end: int) -> "Records":
+        faults = {at - start: fault for at, fault in self.faults.items() if start <= at < end}
+        return Records(self.payloads[start:end], self.positions[start:end], self.fields[start:end], faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +98,7 @@ class Page:
 
     number: int
     """From 1, within the pass."""
-    records: Sequence[Record]
+    records: Records
     after: Cursor
     """Where to go on once this page is committed."""
     last: bool = False
@@ -97,6 +113,8 @@ class Page:
 
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text cannot hold U+0000
+Key = Annotated[Text, Field(min_length=1, max_length=2000)]  # a B-tree entry holds 2,704 bytes
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class DataRecord(BaseModel):
@@ -104,32 +122,52 @@ class DataRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source_id: Annotated[Text, Field(min_length=1, max_length=2000)]
-    """At most 2,000 characters: a B-tree entry holds 2,704 bytes."""
+    source_id: Key
     name: Text = ""
-    value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    value: Number | None = None
     description: Text | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
 
 
-class NormalizedRow(NamedTuple):
-    """A DataRecord on its way into `normalized_data`."""
+@dataclass(slots=True)
+class NormalizedRows:
+    """DataRecords on their way into `normalized_data`, column by column."""
 
-    id: int
-    """Used when the key is new; a row that is there keeps its id."""
-    source_id: str
-    name: str
-    value: float | None
-    description: str | None
-    created_at: datetime | None
-    updated_at: datetime | None
-    raw_id: int
-    content_hash: bytes
+    id: list[int] = field(default_factory=list)
+    """Used where the key is new; a row that is there keeps its id."""
+    raw_id: list[int] = field(default_factory=list)
+    source_id: list[str] = field(default_factory=list)
+    name: list[str] = field(default_factory=list)
+    value: list[float | None] = field(default_factory=list)
+    description: list[str | None] = field(default_factory=list)
+    created_at: list[datetime | None] = field(default_factory=list)
+    """None: when we first saw it."""
+    updated_at: list[datetime | None] = field(default_factory=list)
+    """None: when we last saw it change."""
+    content_hash: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(slots=True)
+class PlainRawRows:
+    """Loaded records about which nothing more is to be said, column by column."""
+
+    id: list[int] = field(default_factory=list)
+    source_id: list[str] = field(default_factory=list)
+    payload: list[str] = field(default_factory=list)
+    content_hash: list[bytes] = field(default_factory=list)
+    page: list[int] = field(default_factory=list)
+    position: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.id)
 
 
 class RawRow(NamedTuple):
-    """A record on its way into a raw table."""
+    """A record on its way into a raw table, with something to be said about it."""
 
     id: int
     source_id: str | None
@@ -147,7 +185,7 @@ class RawRow(NamedTuple):
 
 
 VersionKey = tuple[str | None, bytes]
-"""A version of a record: its key, None if it has none, and the hash of its bytes."""
+"""One version of a record: its key (None if it has none) and the hash of its bytes."""
 
 
 class CurrentRow(NamedTuple):

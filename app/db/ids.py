@@ -19,7 +19,7 @@ class IdBlock:
         self._free: list[range] = []
 
     async def reserve(self, count: int) -> None:
-        """Make the next `count` calls of `take` possible without a query."""
+        """Make it possible to take `count` ids without a query."""
         missing = count - sum(len(part) for part in self._free)
         while missing > 0:
             async with self._database.write() as session:
@@ -27,19 +27,20 @@ class IdBlock:
             self._free.append(range(first, first + ID_BLOCK_SIZE))
             missing -= ID_BLOCK_SIZE
 
-    def take(self) -> int:
+    def take(self, count: int) -> list[int]:
         """
-        The next id.
+        The next ids, ascending.
 
         Raises:
-            IndexError: more ids are taken than were reserved.
+            IndexError: more are taken than were reserved.
         """
-        part = self._free[0]
-        taken = part[0]
-        if len(part) == 1:
-            self._free.pop(0)
-        else:
-            self._free[0] = part[1:]
+        taken: list[int] = []
+        while len(taken) < count:
+            part = self._free.pop(0)
+            wanted = count - len(taken)
+            taken += part[:wanted]
+            if len(part) > wanted:
+                self._free.insert(0, part[wanted:])
         return taken
 
 

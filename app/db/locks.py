@@ -1,5 +1,6 @@
 """Being seen alive: one connection per process, holding one advisory lock for as long as the process lives."""
 
+import asyncio
 import os
 import secrets
 import socket
@@ -31,6 +32,7 @@ class Presence:
         self._database = database
         self._key = secrets.randbits(62)
         self._connection: asyncpg.Connection | None = None
+        self._announcing = asyncio.Lock()
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{self._key}"
 
     async def __aenter__(self) -> Self:
@@ -50,12 +52,12 @@ class Presence:
         Raises:
             StoreError: the database cannot be reached.
         """
-        if self._connection is not None and not self._connection.is_closed():
-            return
-        connection = await self._database.open_session_connection()
-        self._connection = connection
-        with store_errors():
-            await connection.execute("SELECT pg_advisory_lock($1)", self._key)
+        async with self._announcing:  # runs begin together; a second connection would wait for the first one's lock
+            if self._connection is not None and not self._connection.is_closed():
+                return
+            self._connection = connection = await self._database.open_session_connection()
+            with store_errors():
+                await connection.execute("SELECT pg_advisory_lock($1)", self._key)
 
 
 async def is_alive(session: WriteSession, holder: str | None) -> bool:

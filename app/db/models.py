@@ -130,9 +130,9 @@ class NormalizedData(Model):
     raw_id: Mapped[int]
     run_id: Mapped[int]
     value: Mapped[float | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
-    loaded_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    loaded_at: Mapped[datetime] = mapped_column(server_default=NOW)
     deleted_at: Mapped[datetime | None]
     source: Mapped[str]
     source_id: Mapped[str]

@@ -1,26 +1,22 @@
 """`normalized_data`: insert what is new by COPY, bring the rest up to date through a staging table."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from itertools import repeat
 from typing import Any, Final
 
-from sqlalchemy import Text, any_, bindparam, select, text
+from sqlalchemy import Text, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import NormalizedData
-from app.records import CurrentRow, NormalizedRow
-
-COLUMNS: Final = (
-    "id", "raw_id", "run_id", "value", "created_at", "updated_at", "loaded_at",
-    "source", "source_id", "name", "description", "content_hash",
-)  # fmt: skip
+from app.records import CurrentRow, NormalizedRows
 
 _STAGING: Final = """
 CREATE TEMPORARY TABLE normalized_staging (
     id bigint, raw_id bigint, run_id bigint, value double precision,
-    created_at timestamptz, updated_at timestamptz, loaded_at timestamptz,
+    created_at timestamptz, updated_at timestamptz,
     source text, source_id text, name text, description text, content_hash bytea
 ) ON COMMIT DROP
 """
@@ -31,7 +27,7 @@ _UPSERT: Final = """
 WITH written AS (
     INSERT INTO normalized_data AS old
         (id, raw_id, run_id, value, created_at, updated_at, loaded_at, source, source_id, name, description, content_hash)
-    SELECT id, raw_id, run_id, value, coalesce(created_at, loaded_at), coalesce(updated_at, loaded_at), loaded_at,
+    SELECT id, raw_id, run_id, value, coalesce(created_at, now()), coalesce(updated_at, now()), now(),
            source, source_id, name, description, content_hash
     FROM normalized_staging
     ORDER BY source_id
@@ -65,9 +61,7 @@ async def read_current(session: ReadSession, *, source: str, source_ids: Sequenc
     return {key: CurrentRow(*rest) for key, *rest in rows}
 
 
-async def insert_new(
-    session: WriteSession, rows: Sequence[NormalizedRow], *, source: str, run_id: int, loaded_at: datetime
-) -> int:
+async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int) -> int:
     """
     COPY rows straight into the table.
 
@@ -76,17 +70,20 @@ async def insert_new(
     """
     if not rows:
         return 0
-    await copy_rows(
-        session,
-        NormalizedData.__tablename__,
-        COLUMNS,
-        _tuples(rows, source=source, run_id=run_id, loaded_at=loaded_at, first_seen_at=loaded_at),
-    )
+    columns = _columns(rows, source=source, run_id=run_id)
+    for name in ("created_at", "updated_at"):
+        moments = columns[name]
+        if not any(moments):
+            del columns[name]  # the column's default: the time of this transaction, as for loaded_at
+        elif not all(moments):
+            now = (await session.execute(select(func.now()))).scalar_one()
+            columns[name] = [moment or now for moment in moments]
+    await copy_rows(session, NormalizedData.__tablename__, tuple(columns), zip(*columns.values(), strict=False))
     return len(rows)
 
 
 async def upsert_changed(
-    session: WriteSession, rows: Sequence[NormalizedRow], *, source: str, run_id: int, loaded_at: datetime
+    session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int
 ) -> tuple[int, int]:
     """
     Write rows whose key may be there already.
@@ -100,21 +97,12 @@ async def upsert_changed(
     if not rows:
         return 0, 0
     await session.execute(text(_STAGING))
-    await copy_rows(
-        session,
-        "normalized_staging",
-        COLUMNS,
-        _tuples(rows, source=source, run_id=run_id, loaded_at=loaded_at, first_seen_at=None),
-    )
+    columns = _columns(rows, source=source, run_id=run_id)
+    await copy_rows(session, "normalized_staging", tuple(columns), zip(*columns.values(), strict=False))
     inserted, updated = (await session.execute(text(_UPSERT))).one()
     return inserted, updated
 
 
-def _tuples(
-    rows: Sequence[NormalizedRow], *, source: str, run_id: int, loaded_at: datetime, first_seen_at: datetime | None
-) -> Iterator[tuple[Any, ...]]:
-    for row_id, source_id, name, value, description, created_at, updated_at, raw_id, content_hash in rows:
-        yield (
-            row_id, raw_id, run_id, value, created_at or first_seen_at, updated_at or first_seen_at, loaded_at,
-            source, source_id, name, description, content_hash,
-        )  # fmt: skip
+def _columns(rows: NormalizedRows, *, source: str, run_id: int) -> dict[str, Iterable[Any]]:
+    columns: dict[str, Iterable[Any]] = {item.name: getattr(rows, item.name) for item in fields(NormalizedRows)}
+    return {**columns, "source": repeat(source), "run_id": repeat(run_id)}

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import fields
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from app.db.bulk import copy_rows
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import RawApiData, RawCsvData
-from app.records import RawKind, RawRow, VersionKey
+from app.records import PlainRawRows, RawKind, RawRow, VersionKey
 
 TABLES: Final[dict[RawKind, type[RawApiData] | type[RawCsvData]]] = {
     "rest": RawApiData,
@@ -33,20 +34,36 @@ _RARE: Final[dict[str, Callable[[RawRow], Any]]] = {
 }
 
 
-async def append_raw_rows(
-    session: WriteSession, rows: Sequence[RawRow], *, kind: RawKind, source: str, run_id: int, extracted_at: datetime
+async def append_plain_rows(
+    session: WriteSession, rows: PlainRawRows, *, kind: RawKind, source: str, run_id: int
 ) -> None:
-    """Append rows as they are: the caller has decided that each is a change."""
+    """Append loaded records as they are: the caller has decided that each is a change."""
     if not rows:
         return
-    rare = {name: column for name, read in _RARE.items() if any(column := [read(row) for row in rows])}
-    common = map(attrgetter(*_COMMON), rows)
-    constant = (source, run_id, extracted_at, kind)
+    columns = [item.name for item in fields(PlainRawRows)]
     await copy_rows(
         session,
         TABLES[kind].__tablename__,
-        (*_COMMON, "source", "run_id", "extracted_at", "kind", *rare),
-        ((*usual, *constant, *extra) for usual, *extra in zip(common, *rare.values(), strict=True)),
+        (*columns, "source", "run_id", "kind"),
+        zip(*(getattr(rows, name) for name in columns), repeat(source), repeat(run_id), repeat(kind), strict=False),
+    )
+
+
+async def append_raw_rows(
+    session: WriteSession, rows: Sequence[RawRow], *, kind: RawKind, source: str, run_id: int
+) -> None:
+    """The same, for records about which there is more to say."""
+    if not rows:
+        return
+    rare = {name: column for name, read in _RARE.items() if any(column := [read(row) for row in rows])}
+    await copy_rows(
+        session,
+        TABLES[kind].__tablename__,
+        (*_COMMON, "source", "run_id", "kind", *rare),
+        (
+            (*usual, source, run_id, kind, *extra)
+            for usual, *extra in zip(map(attrgetter(*_COMMON), rows), *rare.values(), strict=True)
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.errors import SourceMalformedError
-from app.records import Record, Rejection
+from app.records import Records, Rejection
 
 MAX_RECORD_CHARACTERS: Final = 1024 * 1024
 """A quoted field that is still open after this much is a stray quote, not a field."""
@@ -21,7 +21,7 @@ csv.field_size_limit(2 * MAX_RECORD_CHARACTERS)
 class Slice:
     """Whole records, and the bytes of the body that they take up."""
 
-    records: list[Record]
+    records: Records
     body: bytes
     next_line: int
 
@@ -59,9 +59,16 @@ class CsvCutter:
         if self._at_start and self._text:
             self._check_start()
             self._at_start = False
-        records, consumed = self._cut(final=final)
+        lines = list(io.StringIO(self._text, newline=""))
+        records, taken = self._cut(lines, final=final)
+        if _is_suspicious(self._text):
+            for at, payload in enumerate(records.payloads):
+                if at not in records.faults and (fault := _unstorable(payload)) is not None:
+                    records.faults[at] = fault
+        consumed = sum(map(len, lines[:taken]))
         body = self._text[:consumed].encode("utf-8", "surrogateescape")
         self._text = self._text[consumed:]
+        self._line += taken
         return Slice(records, body, self._line)
 
     def _check_start(self) -> None:
@@ -71,37 +78,36 @@ class CsvCutter:
         if start.startswith(("<!doctype", "<html", "<?xml")):
             raise SourceMalformedError(f"{self._what}: expected CSV, got HTML or XML")
 
-    def _cut(self, *, final: bool) -> tuple[list[Record], int]:
-        """Records, and how many characters they take up."""
-        lines = list(io.StringIO(self._text, newline=""))
-        suspicious = _is_suspicious(self._text)
-        records: list[Record] = []
+    def _cut(self, lines: list[str], *, final: bool) -> tuple[Records, int]:
+        """Records, and how many lines they take up."""
+        rows = list(csv.reader(lines))
+        plain = self.header is not None and len(rows) == len(lines) and all(rows)
+        if not plain or (final and _is_open(lines[-1:])):
+            return self._cut_over_lines(lines, final=final)
+        # Every row is one line. The last may still grow: an open quote, a CRLF cut in two.
+        taken = len(rows) if final else len(rows) - 1
+        payloads = [line.rstrip("\r\n") for line in lines[:taken]]
+        records = Records(payloads, list(range(self._line, self._line + taken)), rows[:taken])
+        records.faults = {at: fault for at, row in enumerate(records.fields) if (fault := self._ragged(row))}
+        return records, taken
+
+    def _cut_over_lines(self, lines: list[str], *, final: bool) -> tuple[Records, int]:
+        """The same, where a record may span lines, a line may be blank, or the header is still to come."""
+        records = Records()
         begin = 0
-        for row, end, fault in self._rows(lines, final=final):
-            line = self._line + begin
-            payload = lines[begin] if end == begin + 1 else "".join(lines[begin:end])
+        for row, end, fault in self._rows_over_lines(lines, final=final):
+            line, payload = self._line + begin, "".join(lines[begin:end]).rstrip("\r\n")
             begin = end
             if not row:
-                continue  # a blank line is not a record
+                continue
             if self.header is None:
                 self.header = [row[0].removeprefix("\ufeff"), *row[1:]]
                 continue
-            fault = fault or self._ragged(row) or (_unstorable(payload) if suspicious else None)
-            records.append(Record(payload.rstrip("\r\n"), line, row, fault))
-        self._line += begin
-        return records, sum(map(len, lines[:begin]))
-
-    def _rows(self, lines: list[str], *, final: bool) -> Iterator[tuple[list[str], int, Rejection | None]]:
-        """Rows, each with the index of the line after it, up to the last that is certainly complete."""
-        rows = list(csv.reader(lines))
-        if len(rows) == len(lines) and not (final and _is_open(lines[-1:])):
-            # Every row is one line. The last may still grow: an open quote, a CRLF cut in two.
-            for end, row in enumerate(rows if final else rows[:-1], start=1):
-                yield row, end, None
-        else:
-            yield from self._rows_over_lines(lines, final=final)
+            records.append(payload, line, row, fault or self._ragged(row))
+        return records, begin
 
     def _rows_over_lines(self, lines: list[str], *, final: bool) -> Iterator[tuple[list[str], int, Rejection | None]]:
+        """Rows, each with the index of the line after it, up to the last that is certainly complete."""
         begin = 0
         while begin < len(lines):
             base = begin

@@ -16,7 +16,7 @@ from app.clock import utc_now
 from app.errors import SourceMalformedError, SourceRefusedError, SourceUnavailableError
 from app.extract.csv_cutter import CsvCutter, Slice
 from app.extract.http import Fetcher, redact
-from app.records import Checkpoint, Cursor, Page, Traffic, Validators
+from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
 from app.sources.spec import CsvSource
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ async def read_csv(
         if body is None:
             yield Page(
                 number=1,
-                records=[],
+                records=Records(),
                 after=Cursor(),
                 last=True,
                 not_modified=True,

@@ -2,11 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 from app.errors import SourceMalformedError
-from app.records import Record, Rejection
+from app.records import Records, Rejection
 
 MAX_DEPTH: Final = 500
 """Levels of nesting in one record. PostgreSQL's own limit depends on its stack; this is far below it."""
@@ -14,7 +13,7 @@ MAX_DEPTH: Final = 500
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 
 
-def cut_records(body: bytes, *, what: str) -> list[Record]:
+def cut_records(body: bytes, *, what: str) -> Records:
     """
     Cut an array into records, parsing each as it goes.
 
@@ -32,34 +31,32 @@ def cut_records(body: bytes, *, what: str) -> list[Record]:
     if text[begin : begin + 1] != "[":
         raise SourceMalformedError(f"{what}: expected a JSON array of records, got {_glimpse(text)}")
     try:
-        return list(_elements(text, begin + 1))
+        return _elements(text, begin + 1)
     except RecursionError:
         raise SourceMalformedError(f"{what}: a record is nested too deeply to be read") from None
     except (ValueError, StopIteration) as error:
-        reason = error if isinstance(error, ValueError) else f"ends in the middle (character {len(text)})"
+        reason = error if isinstance(error, ValueError) else f"no value at character {error.value} of {len(text)}"
         raise SourceMalformedError(f"{what}: not valid JSON: {reason}") from None
 
 
-def _elements(text: str, at: int) -> Iterator[Record]:
+def _elements(text: str, at: int) -> Records:
+    records = Records()
     at = _skip(text, at)
-    if text[at : at + 1] == "]":
-        _only_blank_after(text, at + 1)
-        return
-    position = 0
-    while True:
-        position += 1
+    while text[at : at + 1] != "]" or records:
         value, end = _DECODER.scan_once(text, at)
         payload = text[at:end]
-        fault = _fault(payload, value)
-        yield Record(payload, position, value if isinstance(value, dict) else None, fault)
+        fields = value if isinstance(value, dict) else None
+        records.append(payload, len(records) + 1, fields, _fault(payload, value))
         at = _skip(text, end)
         mark = text[at : at + 1]
         if mark == "]":
-            _only_blank_after(text, at + 1)
-            return
+            break
         if mark != ",":
             raise ValueError(f"expected ',' or ']' at character {at}")
         at = _skip(text, at + 1)
+    if _skip(text, at + 1) != len(text):
+        raise ValueError(f"more text after the array, at character {at + 1}")
+    return records
 
 
 def _fault(payload: str, value: object) -> Rejection | None:
@@ -90,12 +87,6 @@ def _skip(text: str, at: int) -> int:
     found = _BLANK.match(text, at)
     assert found is not None
     return found.end()
-
-
-def _only_blank_after(text: str, at: int) -> None:
-    end = _skip(text, at)
-    if end != len(text):
-        raise ValueError(f"more text after the array, at character {end}")
 
 
 def _no_constant(name: str) -> Any:

@@ -9,7 +9,7 @@ import structlog
 from app.errors import SourceMalformedError
 from app.extract.http import Fetcher, Response, redact
 from app.extract.json_records import cut_records
-from app.records import Checkpoint, Cursor, Page, Record, Traffic, Validators
+from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
 from app.sources.spec import ApiSource
 
 log = structlog.get_logger()
@@ -45,17 +45,17 @@ async def read_api(
             validators=known.get(token),
             traffic=traffic,
         )
-        records: list[Record] = []
+        records = Records()
         if response.not_modified:
             following = known[token].next_token
             fresh[token] = known[token]
         else:
             records = cut_records(response.body, what=f"GET {redact(url)}")
-            repeated = bool(records) and response.body == previous
+            repeated = len(records) > 0 and response.body == previous
             if repeated:
                 # Past its end some servers answer the last page again, or ignore the page number altogether
                 log.info("page_repeated", source=source.name, page=cursor.page + 1)
-                records = []
+                records = Records()
             following = None if repeated else _next_token(source, token, response, len(records))
             fresh[token] = replace(response.validators, next_token=following)
             previous = response.body

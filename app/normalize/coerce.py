@@ -1,75 +1,127 @@
-"""A value as received → the type of its column, or None with a note that says why. Pure."""
+"""A column as received → a column of its type, with notes of what could not be kept. Pure."""
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any, Final
 
 from app.records import Note
 
-GIVEN_LIMIT = 100
+GIVEN_LIMIT: Final = 100
 """Characters of a refused value that a note keeps; the whole is in the raw row."""
 
+Notes = dict[int, Note]
+"""By index of the record."""
 
-def to_text(field: str, value: object) -> tuple[str | None, Note | None]:
+
+def to_texts(field: str, values: Sequence[object]) -> tuple[list[str | None], Notes]:
     """Numbers and booleans become their JSON text; so do objects and arrays, with a note."""
-    if value is None or isinstance(value, str):
-        return value, None
-    text = json.dumps(value, ensure_ascii=False)
-    return text, None if isinstance(value, bool | int | float) else _note(field, "not_text", value)
+    column: list[str | None] = []
+    notes: Notes = {}
+    for at, value in enumerate(values):
+        if value is None or isinstance(value, str):
+            column.append(value)
+            continue
+        column.append(json.dumps(value, ensure_ascii=False))
+        if not isinstance(value, bool | int | float):
+            notes[at] = note(field, "not_text", value)
+    return column, notes
 
 
-def to_number(field: str, value: object) -> tuple[float | None, Note | None]:
+def to_numbers(field: str, values: Sequence[object]) -> tuple[list[float | None], Notes]:
     """
-    A finite number, from a number or its text. Blank text is no value, without a note.
+    Finite numbers, from numbers or their text. Blank text is no value, without a note.
 
     Booleans are not numbers here, nor is `1_000` (which Python would take).
     """
-    if value is None:
-        return None, None
-    if isinstance(value, str):
-        if not value or value.isspace():
-            return None, None
-        if "_" in value:
-            return None, _note(field, "not_a_number", value)
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        return None, _note(field, "not_a_number", value)
+    column: list[float | None] = []
+    notes: Notes = {}
+    isfinite = math.isfinite
+    for at, value in enumerate(values):
+        number: float | None = None
+        if isinstance(value, str):
+            if value and not value.isspace():
+                try:
+                    number = float(value)
+                except ValueError:
+                    notes[at] = note(field, "not_a_number", value)
+                else:
+                    if "_" in value:
+                        number, notes[at] = None, note(field, "not_a_number", value)
+        elif value is not None:
+            number = _of_number(value)
+            if number is None:
+                notes[at] = note(field, "not_a_number", value)
+        if number is not None and not isfinite(number):
+            number, notes[at] = None, note(field, "not_finite", value)
+        column.append(number)
+    return column, notes
+
+
+def _of_number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None, _note(field, "not_a_number", value)
-    if not math.isfinite(number):
-        return None, _note(field, "not_finite", value)
-    return number, None
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
-def to_moment(field: str, value: object) -> tuple[datetime | None, Note | None]:
+def to_moments(field: str, values: Sequence[object]) -> tuple[list[datetime | None], Notes]:
     """
-    A moment in UTC, from ISO 8601 text with an offset. Blank text is no value, without a note.
+    Moments in UTC, from ISO 8601 text with an offset. Blank text is no value, without a note.
 
     A time without an offset is refused: guessing one gives a wrong hour, confidently.
     """
-    if value is None or value == "" or (isinstance(value, str) and value.isspace()):
-        return None, None
-    if not isinstance(value, str):
-        return None, _note(field, "not_a_datetime", value)
+    column: list[datetime | None] = []
+    notes: Notes = {}
+    fromisoformat = datetime.fromisoformat
+    for at, value in enumerate(values):
+        moment: datetime | None = None
+        try:
+            if isinstance(value, str):
+                moment = fromisoformat(value)
+            elif value is not None:
+                notes[at] = note(field, "not_a_datetime", value)
+        except ValueError:
+            moment = _of_odd_text(field, str(value), at, notes)
+        if moment is not None and moment.tzinfo is not UTC:
+            moment = _in_utc(field, value, moment, at, notes)
+        column.append(moment)
+    return column, notes
+
+
+def _of_odd_text(field: str, text: str, at: int, notes: Notes) -> datetime | None:
+    stripped = text.strip()
+    if not stripped:
+        return None
     try:
-        moment = datetime.fromisoformat(value.strip())
-        if moment.tzinfo is None:
-            return None, _note(field, "no_offset", value)
-        return moment.astimezone(UTC), None
+        return datetime.fromisoformat(stripped)
     except ValueError:
-        return None, _note(field, "not_a_datetime", value)
+        notes[at] = note(field, "not_a_datetime", text)
+        return None
+
+
+def _in_utc(field: str, value: object, moment: datetime, at: int, notes: Notes) -> datetime | None:
+    if moment.tzinfo is None:
+        notes[at] = note(field, "no_offset", value)
+        return None
+    try:
+        return moment.astimezone(UTC)
     except OverflowError:  # year 1 or 9999, moved over the edge by its offset
-        return None, _note(field, "out_of_range", value)
+        notes[at] = note(field, "out_of_range", value)
+        return None
 
 
-def scrub(field: str, text: str) -> tuple[str, Note]:
+def scrub(text: str) -> str:
     """Text with U+FFFD for each character that PostgreSQL's text cannot hold: U+0000 and lone surrogates."""
-    clean = "".join("\ufffd" if character == "\x00" or "\ud800" <= character <= "\udfff" else character for character in text)
-    return clean, _note(field, "unstorable_character", text)
+    return "".join(
+        "\ufffd" if character == "\x00" or "\ud800" <= character <= "\udfff" else character for character in text
+    )
 
 
-def _note(field: str, code: str, value: object) -> Note:
+def note(field: str, code: str, value: Any) -> Note:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     # Escaped where needed, so that the note itself can be stored
     shown = text[:GIVEN_LIMIT].encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -1,6 +1,6 @@
 """Which record is it? The key of a row, as text: `1` and `"1"` are one record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app.errors import ConfigError
@@ -9,22 +9,24 @@ from app.records import Rejection
 MAX_KEY_CHARACTERS: Final = 2000
 USUAL_KEYS: Final = ("id", "uuid", "key", "code")
 
+MISSING_KEY: Final = Rejection("missing_key", "source_id", "the record has no key")
 
-def read_key(value: object) -> str | Rejection:
-    """The key as text: exact for strings and integers (leading zeros, 26 digits)."""
-    if isinstance(value, str):
-        if not value or value.isspace():
-            return Rejection("missing_key", "source_id", "the record has no key")
-        if len(value) > MAX_KEY_CHARACTERS:
-            return Rejection("key_too_long", "source_id", f"{len(value)} characters; at most {MAX_KEY_CHARACTERS}")
-        if not _is_storable(value):
-            return Rejection("unstorable_key", "source_id", "the key holds U+0000 or a lone surrogate")
-        return value
-    if value is None:
-        return Rejection("missing_key", "source_id", "the record has no key")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return Rejection("key_not_scalar", "source_id", f"the key is a {type(value).__name__}, not text or a number")
-    return read_key(str(value))
+
+def read_keys(values: Iterable[object]) -> tuple[list[str | None], dict[int, Rejection]]:
+    """Keys as text, exact for strings and integers (leading zeros, 26 digits); by index, why one has none."""
+    keys: list[str | None] = []
+    rejections: dict[int, Rejection] = {}
+    for at, value in enumerate(values):
+        key = value if isinstance(value, str) else _key_text(value)
+        if isinstance(key, str):
+            refusal = None if 0 < len(key) <= 100 and key.isalnum() else _refuse(key)
+            if refusal is None:
+                keys.append(key)
+                continue
+            key = refusal
+        keys.append(None)
+        rejections[at] = key
+    return keys, rejections
 
 
 def key_column(header: Sequence[str], *, primary_key: str | None, source: str, setting: str) -> int:
@@ -38,27 +40,35 @@ def key_column(header: Sequence[str], *, primary_key: str | None, source: str, s
         ConfigError: there is no such column. A key is never made up.
     """
     shown = ", ".join(header)[:1000]
-    if primary_key is not None:
-        for wanted in (lambda name: name == primary_key, lambda name: name.strip().lower() == primary_key.lower()):
-            for index, name in enumerate(header):
-                if wanted(name):
-                    return index
-        raise ConfigError(f"{source}: {setting}={primary_key!r} is not a header; there are: {shown}")
     lowered = [name.strip().lower() for name in header]
-    for usual in (*USUAL_KEYS, f"{source.lower()}_id"):
-        if usual in lowered:
-            return lowered.index(usual)
-    raise ConfigError(
-        f"{source}: no column is called {', '.join(USUAL_KEYS)} or {source.lower()}_id; "
-        f"name the one that identifies a row with {setting}; there are: {shown}"
-    )
+    if primary_key is None:
+        for usual in (*USUAL_KEYS, f"{source.lower()}_id"):
+            if usual in lowered:
+                return lowered.index(usual)
+        raise ConfigError(
+            f"{source}: no column is called {', '.join(USUAL_KEYS)} or {source.lower()}_id; "
+            f"name the one that identifies a row with {setting}; there are: {shown}"
+        )
+    if primary_key in header:
+        return header.index(primary_key)
+    if primary_key.strip().lower() in lowered:
+        return lowered.index(primary_key.strip().lower())
+    raise ConfigError(f"{source}: {setting}={primary_key!r} is not a header; there are: {shown}")
 
 
-def _is_storable(text: str) -> bool:
-    if "\x00" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _key_text(value: object) -> str | Rejection:
+    if value is None:
+        return MISSING_KEY
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Rejection("key_not_scalar", "source_id", f"the key is a {type(value).__name__}, not text or a number")
+    return str(value)
+
+
+def _refuse(key: str) -> Rejection | None:
+    if not key or key.isspace():
+        return MISSING_KEY
+    if len(key) > MAX_KEY_CHARACTERS:
+        return Rejection("key_too_long", "source_id", f"{len(key)} characters; at most {MAX_KEY_CHARACTERS}")
+    if "\x00" in key or any("\ud800" <= character <= "\udfff" for character in key):
+        return Rejection("unstorable_key", "source_id", "the key holds U+0000 or a lone surrogate")
+    return None

@@ -1,13 +1,13 @@
 """Pages → batches: what commits together."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.clock import monotonic
 from app.errors import SourceError
-from app.records import Cursor, Page, Record, Validators
+from app.records import Cursor, Page, Records, Validators
 
 MAX_RECORDS: Final = 5_000
 MAX_SECONDS: Final = 1.0
@@ -17,7 +17,7 @@ MAX_SECONDS: Final = 1.0
 class Batch:
     """Whole small pages, or a part of a large one."""
 
-    parts: list[tuple[int, Sequence[Record]]] = field(default_factory=list)
+    parts: list[tuple[int, Records]] = field(default_factory=list)
     """Page number and records."""
     size: int = 0
     """Records."""
@@ -32,7 +32,7 @@ class Batch:
     input: Mapping[str, Any] = field(default_factory=dict)
     opened_at: float = field(default_factory=monotonic)
 
-    def add_part(self, page: Page, records: Sequence[Record]) -> None:
+    def add_part(self, page: Page, records: Records) -> None:
         self.parts.append((page.number, records))
         self.size += len(records)
         self.input = page.input or self.input
@@ -92,7 +92,7 @@ async def _next(pages: AsyncGenerator[Page, None]) -> Page:
     return await anext(pages)
 
 
-def _parts(page: Page, max_records: int) -> list[Sequence[Record]]:
+def _parts(page: Page, max_records: int) -> list[Records]:
     if len(page.records) <= max_records:
         return [page.records]
-    return [page.records[at : at + max_records] for at in range(0, len(page.records), max_records)]
+    return [page.records.part(at, at + max_records) for at in range(0, len(page.records), max_records)]

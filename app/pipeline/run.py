@@ -1,14 +1,15 @@
 """One run: extract → land → normalize → load, batch by batch, each batch one transaction."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
 
-from app.clock import monotonic, utc_now
+from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database
 from app.db.errors import KeyTakenError
@@ -16,7 +17,7 @@ from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import Presence
 from app.db.normalized_data import read_current
 from app.db.raw_data import read_unloaded
-from app.errors import StoreConflictError, StoreUnavailableError
+from app.errors import SourceError, StoreConflictError, StoreUnavailableError
 from app.extract.http import Fetcher
 from app.extract.kinds import read_pages
 from app.land import Landed, land_records
@@ -44,6 +45,14 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+MAX_FLIGHTS: Final = 2
+"""Batches of one run being written at once: PostgreSQL works on one while the other is encoded and sent."""
+
+
+class _Flight(NamedTuple):
+    task: asyncio.Task[None]
+    keys: set[str]
 
 
 async def run_source(
@@ -105,62 +114,58 @@ class _Work:
         self._body_bytes = run.checkpoint.cursor.byte_offset
 
     async def pump(self) -> None:
-        """Stage a batch while the one before it commits; commits are in order."""
-        committing: asyncio.Task[None] | None = None
-        in_flight: set[str] = set()
-        pages = read_pages(
-            self._source, self._run.checkpoint, fetcher=self._fetcher, traffic=self._run.traffic
-        )
+        """Stage a batch while those before it are written; they commit in order."""
+        flights: deque[_Flight] = deque()
         try:
-            async for batch in batches(pages):
+            async for batch in batches(
+                read_pages(self._source, self._run.checkpoint, fetcher=self._fetcher, traffic=self._run.traffic)
+            ):
                 landed = await self._land(batch)
-                if committing is not None and not self._fresh and not in_flight.isdisjoint(_keys(landed)):
-                    await committing  # it writes keys that this batch asks for
+                keys = landed.keys
+                # A batch may neither look up nor write keys that another one is writing: it would see them
+                # too early, or block a transaction that it waits for itself
+                while len(flights) == MAX_FLIGHTS or any(not keys.isdisjoint(flight.keys) for flight in flights):
+                    await flights.popleft().task
                 staged = await self._stage(batch, landed)
-                if committing is not None:
-                    await committing
-                in_flight = staged.written_keys
-                committing = asyncio.create_task(self._commit(batch, landed, staged))
-        except asyncio.CancelledError:
-            if committing is not None:
-                committing.cancel()
+                before = flights[-1].task if flights else None
+                flights.append(_Flight(asyncio.create_task(self._commit(batch, landed, staged, before=before)), keys))
+            while flights:
+                await flights.popleft().task
+        except SourceError:
+            # What came whole before the fault is kept
+            while flights:
+                await flights.popleft().task
             raise
         finally:
-            if committing is not None:
-                await committing
+            for flight in flights:
+                flight.task.cancel()
+            await asyncio.gather(*(flight.task for flight in flights), return_exceptions=True)
 
-    async def _land(self, batch: Batch) -> list[Landed]:
+    async def _land(self, batch: Batch) -> Landed:
         if not batch.size:
-            return []  # a body that was not modified has no header either
+            return Landed()  # a body that was not modified has no header either
         if self._rules is None:
             self._run.input.update(batch.input)
             self._rules = self._open_rules(open_normalizer(self._source, batch.input))
-        read_key = self._rules.normalizer.read_key
-        return await asyncio.to_thread(
-            lambda: [
-                landed
-                for page, records in batch.parts
-                for landed in land_records(records, page=page, read_key=read_key)
-            ]
-        )
+        return await asyncio.to_thread(land_records, batch.parts, read_keys=self._rules.normalizer.read_keys)
 
     def _open_rules(self, normalizer: Normalizer) -> StagingRules:
         return StagingRules(
             normalizer=normalizer,
             kind=self._source.raw_kind,
             remap=must_remap(self._run.checkpoint),
-            take_raw_id=self._raw_ids.take,
-            take_row_id=self._row_ids.take,
+            take_raw_ids=self._raw_ids.take,
+            take_row_ids=self._row_ids.take,
         )
 
-    async def _stage(self, batch: Batch, landed: list[Landed]) -> StagedBatch:
+    async def _stage(self, batch: Batch, landed: Landed) -> StagedBatch:
         if not landed:
             return StagedBatch(Counts(pages=batch.pages))
         assert self._rules is not None
         current: dict[str, CurrentRow] = {}
         if not self._fresh:
             async with self._database.read() as session:
-                current = await read_current(session, source=self._source.name, source_ids=list(_keys(landed)))
+                current = await read_current(session, source=self._source.name, source_ids=list(landed.keys))
         await self._raw_ids.reserve(len(landed))
         await self._row_ids.reserve(len(landed))
         staged = await asyncio.to_thread(stage, landed, current, rules=self._rules, pages=batch.pages)
@@ -173,25 +178,24 @@ class _Work:
             drop_known_versions(staged, known, current)
         return staged
 
-    async def _commit(self, batch: Batch, landed: list[Landed], staged: StagedBatch) -> None:
+    async def _commit(
+        self, batch: Batch, landed: Landed, staged: StagedBatch, *, before: asyncio.Task[None] | None
+    ) -> None:
         try:
-            await self._write(batch, staged)
+            await self._write(batch, staged, before=before)
         except KeyTakenError:
             self._fresh = False
             log.info("keys_taken", records=len(landed))
-            await self._write(batch, await self._stage(batch, landed))
+            await self._write(batch, await self._stage(batch, landed), before=before)
 
-    async def _write(self, batch: Batch, staged: StagedBatch) -> None:
+    async def _write(self, batch: Batch, staged: StagedBatch, *, before: asyncio.Task[None] | None) -> None:
         run, began = self._run, monotonic()
         async with self._database.write() as session:
             counts = await load_batch(
-                session,
-                staged,
-                kind=self._source.raw_kind,
-                source=self._source.name,
-                run_id=run.run_id,
-                now=utc_now(),
+                session, staged, kind=self._source.raw_kind, source=self._source.name, run_id=run.run_id
             )
+            if before is not None:
+                await before
             await runs.add_counts(session, run.run_id, counts)
             checkpoint = await checkpoints.move_checkpoint(
                 session, run.checkpoint, after_batch(run.checkpoint, batch), new_rows=counts.inserted
@@ -219,10 +223,6 @@ class _Work:
             self._on_progress(Progress(self._source.name, self._run.counts, self._body_bytes, size))
 
 
-def _keys(landed: list[Landed]) -> set[str]:
-    return {record.source_id for record in landed if record.source_id is not None}
-
-
 async def _keep_lease(run: OpenRun, database: Database) -> None:
     """
     Renew the lease three times in its life, until cancelled.
@@ -234,8 +234,9 @@ async def _keep_lease(run: OpenRun, database: Database) -> None:
         await asyncio.sleep(run.lease_seconds / 3)
         try:
             async with database.write() as session:
-                held = await checkpoints.renew_lease(session, run.checkpoint, lease_seconds=run.lease_seconds)
+                # The run's row first, then the checkpoint's: the order in which a batch locks them
                 await runs.beat(session, run.run_id)
+                held = await checkpoints.renew_lease(session, run.checkpoint, lease_seconds=run.lease_seconds)
         except StoreUnavailableError as error:
             # The next batch will find out by itself, and its epoch keeps it honest
             log.warning("heartbeat_failed", reason=str(error))

@@ -7,25 +7,28 @@ than what is there is outdated; of two with the same key the later one wins,
 and the earlier is kept in raw as overtaken.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
 
 from app.land import Landed, storable
 from app.load import StagedBatch
-from app.normalize.rows import Normalizer
+from app.normalize.rows import Normalized, Normalizer
 from app.records import (
     Counts,
     CurrentRow,
-    DataRecord,
     Disposition,
-    NormalizedRow,
     Note,
+    PlainRawRows,
     RawKind,
     RawRow,
     Rejection,
     VersionKey,
 )
+
+_NORMALIZED: Final = ("name", "value", "description", "created_at", "updated_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +39,19 @@ class StagingRules:
     kind: RawKind
     remap: bool
     """The mapping has changed: records with equal bytes are normalized again."""
-    take_raw_id: Callable[[], int]
-    """The next id; as many must have been reserved as the batch has records."""
-    take_row_id: Callable[[], int]
+    take_raw_ids: Callable[[int], list[int]]
+    """The next ids; as many must have been reserved as the batch has records."""
+    take_row_ids: Callable[[int], list[int]]
 
 
-def stage(
-    landed: Iterable[Landed], current: Mapping[str, CurrentRow], *, rules: StagingRules, pages: int
-) -> StagedBatch:
+def stage(landed: Landed, current: Mapping[str, CurrentRow], *, rules: StagingRules, pages: int) -> StagedBatch:
     """
     Decide what becomes of each record.
 
     Args:
         current: what `normalized_data` holds for the batch's keys; a key that is missing is new.
     """
-    staging = _Staging(rules, current)
-    for record in landed:
-        staging.add(record)
-    return staging.finish(pages)
+    return _Staging(landed, current, rules, pages=pages).batch()
 
 
 def drop_known_versions(
@@ -82,134 +80,182 @@ def drop_known_versions(
     batch.raw_rows = [row for row in batch.raw_rows if not is_known(row)]
 
 
-class _Pending(NamedTuple):
+class _Version(NamedTuple):
     """The version of a record that this batch will write, so far."""
 
-    row: NormalizedRow
+    at: int
+    """Its index among the normalized."""
+    row_id: int
+    raw_id: int
+    content_hash: bytes
+    updated_at: datetime | None
     raw_at: int | None
-    """Its index in the raw rows; None when its bytes are landed already."""
+    """Its index among the raw rows; None when its bytes are landed already."""
 
 
-@dataclass(slots=True)
 class _Staging:
-    rules: StagingRules
-    current: Mapping[str, CurrentRow]
-    counts: Counts = field(default_factory=Counts)
-    raw_rows: list[RawRow | None] = field(default_factory=list)
-    pending: dict[str, _Pending] = field(default_factory=dict)
-    rejected: set[VersionKey] = field(default_factory=set)
-
-    def add(self, landed: Landed) -> None:
-        self.counts.extracted += 1
-        source_id = landed.source_id
-        if landed.rejection is not None or source_id is None:
-            assert landed.rejection is not None
-            self._reject(landed, landed.rejection)
-            return
-        earlier = self.pending.get(source_id)
-        there = self.current.get(source_id)
-        known_hash = earlier.row.content_hash if earlier else there.content_hash if there else None
-        same = known_hash == landed.content_hash
-        if same and (earlier or not self.rules.remap):
-            self.counts.unchanged += 1
-            return
-        normalized = self.rules.normalizer.normalize(source_id, landed.record.fields)
-        if isinstance(normalized, Rejection):
-            self._reject(landed, normalized)
-        elif _is_outdated(normalized.record, earlier, there):
-            self.counts.outdated += 1
-            self._append(landed, "overtaken")
-        else:
-            self._write(landed, normalized.record, normalized.notes, landed_as=there.raw_id if same and there else None)
-
-    def finish(self, pages: int) -> StagedBatch:
-        batch = StagedBatch(self.counts)
-        self.counts.pages = pages
-        for source_id, (row, raw_at) in self.pending.items():
-            there = self.current.get(source_id)
-            if there is None:
-                batch.new_rows.append(row)
-            elif there.content_hash == row.content_hash and raw_at is not None:
-                # Overtaken within the batch, and back where it was: nothing to write
-                self.counts.unchanged += 1
-                self._forget(raw_at)
-            else:
-                batch.changed_rows.append(row)
-        batch.raw_rows = [row for row in self.raw_rows if row is not None]
-        return batch
-
-    def _write(
-        self, landed: Landed, record: DataRecord, notes: tuple[Note, ...], *, landed_as: int | None
+    def __init__(
+        self, landed: Landed, current: Mapping[str, CurrentRow], rules: StagingRules, *, pages: int
     ) -> None:
-        source_id = record.source_id
-        earlier = self.pending.get(source_id)
-        if earlier is not None:
-            self._overtake(earlier)
-        if notes:
-            self.counts.coerced += 1
-        raw_at = None
-        if landed_as is None:
-            raw_at = len(self.raw_rows)
-            landed_as = self._append(landed, "loaded", notes=notes)
-        self.pending[source_id] = _Pending(
-            NormalizedRow(
-                earlier.row.id if earlier else self.rules.take_row_id(),
-                source_id,
-                record.name,
-                record.value,
-                record.description,
-                record.created_at,
-                record.updated_at,
-                landed_as,
-                landed.content_hash,
-            ),
-            raw_at,
-        )
+        self._landed = landed
+        self._current = current
+        self._rules = rules
+        self._counts = Counts(pages=pages, extracted=len(landed))
+        self._repeated = _repeated(landed.source_ids)
+        self._batch = StagedBatch(self._counts)
+        self._raw_rows: list[RawRow | None] = []
+        self._pending: dict[str, _Version] = {}
+        self._rejected: set[VersionKey] = set()
 
-    def _overtake(self, earlier: _Pending) -> None:
-        self.counts.duplicate += 1
-        row = self.raw_rows[earlier.raw_at] if earlier.raw_at is not None else None
+    def batch(self) -> StagedBatch:
+        for index, rejection in self._landed.rejections.items():
+            self._reject(index, rejection)
+        todo = self._changed()
+        source_ids = [str(self._landed.source_ids[index]) for index in todo]
+        normalized = self._rules.normalizer.normalize(source_ids, [self._landed.fields[index] for index in todo])
+        plain: list[int] = []
+        for at, source_id in enumerate(source_ids):
+            if at in normalized.rejections:
+                self._reject(todo[at], normalized.rejections[at])
+            elif source_id in self._current or source_id in self._repeated:
+                self._settle(todo[at], at, source_id, normalized)
+            else:
+                plain.append(at)
+        self._write_plain(plain, todo, source_ids, normalized)
+        self._write_pending(normalized)
+        self._batch.raw_rows += [row for row in self._raw_rows if row is not None]
+        return self._batch
+
+    def _changed(self) -> list[int]:
+        """Indexes of the records that must be looked at: not rejected, and not plainly what is there already."""
+        landed, current = self._landed, self._current
+        if not current and not landed.rejections:
+            return list(range(len(landed)))
+        todo: list[int] = []
+        for index, (source_id, content_hash) in enumerate(zip(landed.source_ids, landed.hashes, strict=True)):
+            if index in landed.rejections or source_id is None:
+                continue
+            there = current.get(source_id)
+            same = there is not None and there.content_hash == content_hash
+            if same and not self._rules.remap and source_id not in self._repeated:
+                self._counts.unchanged += 1
+            else:
+                todo.append(index)
+        return todo
+
+    def _write_plain(
+        self, plain: list[int], todo: list[int], source_ids: list[str], normalized: Normalized
+    ) -> None:
+        """New records, each the only one of its key: the many, column by column."""
+        landed = self._landed
+        raw_ids = self._rules.take_raw_ids(len(plain))
+        rows = self._batch.new_rows
+        rows.id += self._rules.take_row_ids(len(plain))
+        rows.raw_id += raw_ids
+        rows.source_id += [source_ids[at] for at in plain]
+        rows.content_hash += [landed.hashes[todo[at]] for at in plain]
+        for name in _NORMALIZED:
+            column = getattr(normalized, name)
+            getattr(rows, name).extend(column[at] for at in plain)
+        noted = normalized.notes.keys() & set(plain)
+        self._counts.coerced += len(noted)
+        quiet = [(raw_id, todo[at]) for raw_id, at in zip(raw_ids, plain, strict=True) if at not in noted]
+        self._batch.plain_raw_rows = PlainRawRows(
+            id=[raw_id for raw_id, _ in quiet],
+            source_id=[str(landed.source_ids[index]) for _, index in quiet],
+            payload=[landed.payloads[index] for _, index in quiet],
+            content_hash=[landed.hashes[index] for _, index in quiet],
+            page=[landed.pages[index] for _, index in quiet],
+            position=[landed.positions[index] for _, index in quiet],
+        )
+        for raw_id, at in zip(raw_ids, plain, strict=True):
+            if at in noted:
+                self._append(todo[at], "loaded", raw_id=raw_id, notes=normalized.notes[at])
+
+    def _settle(self, index: int, at: int, source_id: str, normalized: Normalized) -> None:
+        """One record whose key is there already, or comes more than once in the batch."""
+        content_hash = self._landed.hashes[index]
+        updated_at = normalized.updated_at[at]
+        earlier = self._pending.get(source_id)
+        there = self._current.get(source_id)
+        known_hash = earlier.content_hash if earlier else there.content_hash if there else None
+        same = known_hash == content_hash
+        if same and (earlier or not self._rules.remap):
+            self._counts.unchanged += 1
+        elif _is_outdated(updated_at, earlier, there):
+            self._counts.outdated += 1
+            self._append(index, "overtaken")
+        else:
+            if earlier is not None:
+                self._overtake(earlier)
+            notes = normalized.notes.get(at, ())
+            self._counts.coerced += bool(notes)
+            raw_at = None if same else len(self._raw_rows)
+            raw_id = there.raw_id if same and there else self._append(index, "loaded", notes=notes)
+            row_id = earlier.row_id if earlier else self._rules.take_row_ids(1)[0]
+            self._pending[source_id] = _Version(at, row_id, raw_id, content_hash, updated_at, raw_at)
+
+    def _write_pending(self, normalized: Normalized) -> None:
+        for source_id, version in self._pending.items():
+            there = self._current.get(source_id)
+            if there is not None and there.content_hash == version.content_hash and version.raw_at is not None:
+                # Overtaken within the batch, and back where it was: nothing to write
+                self._counts.unchanged += 1
+                self._forget(version.raw_at)
+                continue
+            rows = self._batch.new_rows if there is None else self._batch.changed_rows
+            rows.id.append(version.row_id)
+            rows.raw_id.append(version.raw_id)
+            rows.source_id.append(source_id)
+            rows.content_hash.append(version.content_hash)
+            for name in _NORMALIZED:
+                getattr(rows, name).append(getattr(normalized, name)[version.at])
+
+    def _overtake(self, earlier: _Version) -> None:
+        self._counts.duplicate += 1
+        row = None if earlier.raw_at is None else self._raw_rows[earlier.raw_at]
         if row is not None and earlier.raw_at is not None:
-            self.counts.coerced -= bool(row.notes)
-            self.raw_rows[earlier.raw_at] = row._replace(disposition="overtaken")
+            self._counts.coerced -= bool(row.notes)
+            self._raw_rows[earlier.raw_at] = row._replace(disposition="overtaken")
 
     def _forget(self, raw_at: int) -> None:
-        row = self.raw_rows[raw_at]
-        assert row is not None
-        self.counts.coerced -= bool(row.notes)
-        self.raw_rows[raw_at] = None
+        row = self._raw_rows[raw_at]
+        self._counts.coerced -= bool(row and row.notes)
+        self._raw_rows[raw_at] = None
 
-    def _reject(self, landed: Landed, rejection: Rejection) -> None:
-        self.counts.rejected += 1
-        version = (landed.source_id, landed.content_hash)
-        if version not in self.rejected:
-            self.rejected.add(version)
-            self._append(landed, "rejected", rejection=rejection)
+    def _reject(self, index: int, rejection: Rejection) -> None:
+        self._counts.rejected += 1
+        version = (self._landed.source_ids[index], self._landed.hashes[index])
+        if version not in self._rejected:
+            self._rejected.add(version)
+            self._append(index, "rejected", rejection=rejection)
 
     def _append(
         self,
-        landed: Landed,
+        index: int,
         disposition: Disposition,
         *,
+        raw_id: int | None = None,
         rejection: Rejection | None = None,
         notes: tuple[Note, ...] = (),
     ) -> int:
-        raw_id = self.rules.take_raw_id()
-        source_id, content_hash, page, record, _ = landed
-        payload, encoding = storable(record.payload, kind=self.rules.kind)
-        self.raw_rows.append(
+        landed = self._landed
+        source_id = landed.source_ids[index]
+        payload, encoding = storable(landed.payloads[index], kind=self._rules.kind)
+        raw_id = self._rules.take_raw_ids(1)[0] if raw_id is None else raw_id
+        self._raw_rows.append(
             RawRow(
-                raw_id,
-                source_id,
-                payload,
-                content_hash,
-                page,
-                record.position,
-                disposition,
-                encoding,
-                rejection,
-                notes,
-                self._superseded(source_id),
+                id=raw_id,
+                source_id=source_id,
+                payload=payload,
+                content_hash=landed.hashes[index],
+                page=landed.pages[index],
+                position=landed.positions[index],
+                disposition=disposition,
+                payload_encoding=encoding,
+                rejection=rejection,
+                notes=notes,
+                supersedes=self._superseded(source_id),
             )
         )
         return raw_id
@@ -217,17 +263,21 @@ class _Staging:
     def _superseded(self, source_id: str | None) -> int | None:
         if source_id is None:
             return None
-        earlier = self.pending.get(source_id)
-        if earlier is not None:
-            return earlier.row.raw_id
-        there = self.current.get(source_id)
-        return there.raw_id if there else None
+        earlier, there = self._pending.get(source_id), self._current.get(source_id)
+        return earlier.raw_id if earlier else there.raw_id if there else None
 
 
-def _is_outdated(record: DataRecord, earlier: _Pending | None, there: CurrentRow | None) -> bool:
+def _repeated(source_ids: list[str | None]) -> set[str]:
+    """Keys that come more than once."""
+    if len(set(source_ids)) == len(source_ids):
+        return set()
+    return {key for key, count in Counter(source_ids).items() if count > 1 and key is not None}
+
+
+def _is_outdated(updated_at: datetime | None, earlier: _Version | None, there: CurrentRow | None) -> bool:
     """Older, by the source's own time, than what is there. A record without such a time never is."""
-    if record.updated_at is None:
+    if updated_at is None:
         return False
     if earlier is not None:
-        return earlier.row.updated_at is not None and record.updated_at < earlier.row.updated_at
-    return there is not None and there.dated_by_source and record.updated_at < there.updated_at
+        return earlier.updated_at is not None and updated_at < earlier.updated_at
+    return there is not None and there.dated_by_source and updated_at < there.updated_at

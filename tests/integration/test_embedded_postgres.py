@@ -90,7 +90,7 @@ class ForkedUser:
                 os.write(to_parent, b"started" if server.started else b"joined")
                 os.close(to_parent)
                 os.read(stay, 1)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a forked child must never go on as pytest
             os.write(2, f"{error!r}\n".encode())
             return 1
         return 0
