@@ -1,0 +1,23 @@
+"""`python -m app` and the console script `etl`."""
+
+import sys
+
+from fastapi import FastAPI
+
+from app.cli import run_cli
+from app.resources import Resources
+
+
+def build_app(resources: Resources) -> FastAPI:
+    # Here and not above: `etl run` need not wait for FastAPI
+    from app.main import create_app
+
+    return create_app(resources=resources)
+
+
+def main() -> None:
+    sys.exit(run_cli(sys.argv[1:], build_app=build_app))
+
+
+if __name__ == "__main__":
+    main()

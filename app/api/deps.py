@@ -1,0 +1,32 @@
+"""What routes ask for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from app.db.engine import Database, ReadSession
+from app.resources import Resources
+
+READ_TIMEOUT_SECONDS: Final = 10.0
+
+
+def get_resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
+
+
+def get_database(request: Request) -> Database:
+    return get_resources(request).database
+
+
+async def get_read_session(request: Request) -> AsyncIterator[ReadSession]:
+    """One snapshot for the whole request; a read that takes too long is given up."""
+    async with asyncio.timeout(READ_TIMEOUT_SECONDS), get_database(request).read() as session:
+        yield session
+
+
+ResourcesDep = Annotated[Resources, Depends(get_resources)]
+# scope="function": the session is closed before the answer is sent, so a slow client holds no snapshot
+ReadSessionDep = Annotated[ReadSession, Depends(get_read_session, scope="function")]

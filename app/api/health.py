@@ -1,0 +1,82 @@
+"""`/health`, `/livez`, `/readyz`: they answer in time whatever the database does."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.deps import ResourcesDep
+from app.api.problems import Problem
+from app.api.schemas import Health, Liveness, ProblemDetail, Readiness
+from app.db.engine import Database
+from app.db.reads import TickSummary, read_last_tick
+from app.errors import EtlError
+
+router = APIRouter(tags=["health"])
+
+PATIENCE_SECONDS: Final = 1.5
+
+UNAVAILABLE = {503: {"model": ProblemDetail, "description": "Not now; the detail says why."}}
+
+
+class HealthCheck:
+    """
+    Asks the database how things are, one question at a time.
+
+    A question that hangs is not cancelled (that, too, would wait for the
+    database): later callers share it, and stop waiting when their time is up.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asking: asyncio.Task[TickSummary] | None = None
+
+    async def last_tick(self) -> TickSummary | None:
+        """None when the database did not answer in time, or not at all."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        asking = self._asking
+        await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
+        if not asking.done() or asking.cancelled() or asking.exception() is not None:
+            return None
+        return asking.result()
+
+    async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait({self._asking}, timeout=PATIENCE_SECONDS)
+
+    async def _ask(self) -> TickSummary:
+        async with self._database.read() as session:
+            return await read_last_tick(session)
+
+
+@router.get("/health", responses={503: {"model": Health, "description": "No database."}})
+async def get_health(request: Request, response: Response) -> Health:
+    check: HealthCheck = request.app.state.health_check
+    tick = await check.last_tick()
+    if tick is None:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return Health(status="unhealthy", db_connected=False, last_etl_run=None, etl_status="never")
+    status = "degraded" if tick.status in {"partial", "failed"} else "healthy"
+    return Health(status=status, db_connected=True, last_etl_run=tick.at, etl_status=tick.status)
+
+
+@router.get("/livez")
+async def get_liveness() -> Liveness:
+    """The process answers; a database that is away is no reason to restart it."""
+    return Liveness(status="alive")
+
+
+@router.get("/readyz", responses=UNAVAILABLE)
+async def get_readiness(resources: ResourcesDep) -> Readiness:
+    """The database answers and its schema is there."""
+    if not resources.schema_ready:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the schema is not there yet: the database was not reached so far")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await resources.database.ping()
+    except (EtlError, TimeoutError) as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the database does not answer: {type(error).__name__}") from error
+    return Readiness(status="ready")

@@ -1,0 +1,63 @@
+"""`create_app`: the only place that joins the edges."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from app import __version__
+from app.api import data, health, stats
+from app.api.docs import mount_docs
+from app.api.problems import install_problem_handlers
+from app.api.request_log import RequestLog
+from app.resources import Resources, open_resources
+from app.scheduler import running_scheduler
+from app.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None, *, resources: Resources | None = None) -> FastAPI:
+    """
+    The service: its scheduler runs for as long as its lifespan does.
+
+    Args:
+        settings: None reads environment and `.env`.
+        resources: already open, and closed by the caller; None opens them in the lifespan.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    settings = resources.settings if resources else settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            opened = resources or await stack.enter_async_context(open_resources(settings))
+            app.state.resources = opened
+            app.state.health_check = health.HealthCheck(opened.database)
+            stack.push_async_callback(app.state.health_check.close)
+            await opened.prepare_schema()
+            await stack.enter_async_context(running_scheduler(opened))
+            yield
+
+    app = FastAPI(
+        title="etl-river",
+        version=__version__,
+        summary="Sources in PostgreSQL, and an honest API over them.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in (data.router, health.router, stats.router):
+        app.include_router(router)
+    mount_docs(app)
+    install_problem_handlers(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.server.cors_origins,
+        allow_methods=["GET", "HEAD", "OPTIONS"],
+        expose_headers=["Link"],
+        allow_credentials=False,
+    )
+    app.add_middleware(RequestLog)
+    return app
