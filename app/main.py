@@ -27,12 +27,14 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
     Raises:
         ConfigError: a setting is wrong.
     """
-    settings = resources.settings if resources else settings or load_settings()
+    settings = settings or (resources.settings if resources else load_settings())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            opened = resources or await stack.enter_async_context(open_resources(settings))
+            opened = resources
+            if opened is None:
+                opened = await stack.enter_async_context(open_resources(settings))
             app.state.resources = opened
             app.state.health_check = health.HealthCheck(opened.database)
             stack.push_async_callback(app.state.health_check.close)

@@ -81,9 +81,7 @@ async def _start_embedded(settings: Settings, stack: AsyncExitStack) -> Embedded
     return server
 
 
-async def _enter_database(
-    settings: Settings, embedded: EmbeddedServer | None, stack: AsyncExitStack
-) -> Database:
+async def _enter_database(settings: Settings, embedded: EmbeddedServer | None, stack: AsyncExitStack) -> Database:
     given = settings.database
     if embedded is not None:
         dsn = embedded.dsn

@@ -62,7 +62,12 @@ async def run_tick(
     tick = Tick(uuid4())
     started = monotonic()
     turns = asyncio.Semaphore(resources.settings.schedule.max_concurrent_runs)
-    log.info("tick_started", tick_id=str(tick.tick_id), trigger=trigger, sources=[source.name for source in sources])
+    log.info(
+        "tick_started",
+        tick_id=str(tick.tick_id),
+        trigger=trigger,
+        sources=[source.name for source in sources],
+    )
     await _close_orphans(resources)
 
     async def run_one(source: SourceSpec) -> None:

@@ -39,13 +39,26 @@ class DatabaseSettings(_Group):
         examples=["postgresql://user:password@localhost:5432/etl?sslmode=prefer"],
     )
     pool_min_size: int = Field(
-        5, ge=1, le=100, validation_alias="DATABASE_POOL_MIN_SIZE", description="Connections kept open.", examples=[5]
+        5,
+        ge=1,
+        le=100,
+        validation_alias="DATABASE_POOL_MIN_SIZE",
+        description="Connections kept open.",
+        examples=[5],
     )
     pool_max_size: int = Field(
-        20, ge=2, le=500, validation_alias="DATABASE_POOL_MAX_SIZE", description="Connections at most.", examples=[20]
+        20,
+        ge=2,
+        le=500,
+        validation_alias="DATABASE_POOL_MAX_SIZE",
+        description="Connections at most.",
+        examples=[20],
     )
     connect_timeout_seconds: Seconds = Field(
-        5.0, validation_alias="DATABASE_CONNECT_TIMEOUT_SECONDS", description="To open one connection.", examples=[5]
+        5.0,
+        validation_alias="DATABASE_CONNECT_TIMEOUT_SECONDS",
+        description="To open one connection.",
+        examples=[5],
     )
     command_timeout_seconds: Seconds = Field(
         60.0,
@@ -113,7 +126,10 @@ class SourceSettings(_Group):
         examples=["https://jsonplaceholder.typicode.com"],
     )
     api_key: SecretStr | None = Field(
-        None, validation_alias="API_KEY", description="Sent to API_HOST as a bearer token.", examples=["my-api-key"]
+        None,
+        validation_alias="API_KEY",
+        description="Sent to API_HOST as a bearer token.",
+        examples=["my-api-key"],
     )
     csv_url: str = Field(
         str(SAMPLE_CSV),
@@ -174,7 +190,12 @@ class HttpSettings(_Group):
         examples=[1024],
     )
     max_attempts: int = Field(
-        4, ge=1, le=20, validation_alias="HTTP_MAX_ATTEMPTS", description="Tries of one request.", examples=[4]
+        4,
+        ge=1,
+        le=20,
+        validation_alias="HTTP_MAX_ATTEMPTS",
+        description="Tries of one request.",
+        examples=[4],
     )
     max_elapsed_seconds: Seconds = Field(
         120.0,
@@ -221,7 +242,12 @@ class ScheduleSettings(_Group):
 class ServerSettings(_Group):
     host: str = Field("127.0.0.1", validation_alias="HOST", description="Address to listen on.", examples=["127.0.0.1"])
     port: int = Field(
-        8000, ge=0, le=65_535, validation_alias="PORT", description="Port to listen on; 0 picks one.", examples=[8000]
+        8000,
+        ge=0,
+        le=65_535,
+        validation_alias="PORT",
+        description="Port to listen on; 0 picks one.",
+        examples=[8000],
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("*",),

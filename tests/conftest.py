@@ -8,10 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 import structlog
+
 from app.db.engine import Database
 from app.db.migrate import upgrade
 from app.settings import Settings, load_settings, variables
-
 from tests.databases import choose, running_server, with_database
 from tests.source_server import SourceServer
 

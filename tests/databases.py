@@ -32,7 +32,7 @@ def running_server(kind: str) -> Iterator[str]:
     if kind == "given":
         yield os.environ["TEST_DATABASE_URL"]
     elif kind == "container":
-        from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 -- only where it is used
+        from testcontainers.community.postgres import PostgresContainer
 
         with PostgresContainer("postgres:18", driver=None) as container:
             yield container.get_connection_url()
@@ -53,7 +53,7 @@ def with_database(dsn: str, name: str) -> str:
 
 def _docker_answers() -> bool:
     try:
-        import docker  # noqa: PLC0415 -- only to ask
+        import docker
 
         client = docker.from_env(timeout=3)
     except Exception:  # noqa: BLE001 -- no engine, no socket, no rights: all mean no

@@ -85,9 +85,7 @@ class SourceServer:
         self._answers[path] = lambda _request: (body, {"Content-Type": content_type, **sent})
         return self.url + path
 
-    def put_pages(
-        self, path: str, records: Sequence[Any] | bytes, *, etags: bool = False, links: bool = True
-    ) -> str:
+    def put_pages(self, path: str, records: Sequence[Any] | bytes, *, etags: bool = False, links: bool = True) -> str:
         """Serve JSON records by `_page` and `_limit`, as json-server does. The URL."""
 
         def answer(request: web.Request) -> tuple[bytes, dict[str, str]]:
@@ -123,7 +121,9 @@ class SourceServer:
             await self._stopping.wait()
         if fault.status is not None:
             return web.Response(
-                status=fault.status, headers={"Content-Type": fault.content_type, **fault.headers}, body=fault.body
+                status=fault.status,
+                headers={"Content-Type": fault.content_type, **fault.headers},
+                body=fault.body,
             )
         if request.path not in self._answers:
             return web.Response(status=404, text="no such path")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import ReadSessionDep
 from app.api.paging import MAX_CURSOR_CHARACTERS, PageCursor, decode_cursor, encode_cursor, filter_mark
-from app.api.problems import Problem
+from app.api.problems import ProblemError
 from app.api.schemas import DataPage, Item, ProblemDetail
 from app.db.reads import DataQuery, count_data, read_data
 
@@ -24,6 +24,7 @@ Text = Annotated[str | None, Query(max_length=200)]
     },
 )
 async def get_data(
+    *,
     request: Request,
     response: Response,
     session: ReadSessionDep,
@@ -73,4 +74,4 @@ async def get_data(
 def _refuse_nul(**given: str | None) -> None:
     for name, text in given.items():
         if text and "\x00" in text:
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: a NUL character is in no text we hold")
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: a NUL character is in no text we hold")

@@ -2,12 +2,12 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.deps import ResourcesDep
-from app.api.problems import Problem
+from app.api.problems import ProblemError
 from app.api.schemas import Health, Liveness, ProblemDetail, Readiness
 from app.db.engine import Database
 from app.db.reads import TickSummary, read_last_tick
@@ -17,7 +17,9 @@ router = APIRouter(tags=["health"])
 
 PATIENCE_SECONDS: Final = 1.5
 
-UNAVAILABLE = {503: {"model": ProblemDetail, "description": "Not now; the detail says why."}}
+UNAVAILABLE: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"model": ProblemDetail, "description": "Not now; the detail says why."}
+}
 
 
 class HealthCheck:
@@ -73,10 +75,14 @@ async def get_liveness() -> Liveness:
 async def get_readiness(resources: ResourcesDep) -> Readiness:
     """The database answers and its schema is there."""
     if not resources.schema_ready:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the schema is not there yet: the database was not reached so far")
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, "the schema is not there yet: the database was not reached so far"
+        )
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await resources.database.ping()
     except (EtlError, TimeoutError) as error:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the database does not answer: {type(error).__name__}") from error
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, f"the database does not answer: {type(error).__name__}"
+        ) from error
     return Readiness(status="ready")

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from app.api.problems import Problem
+from app.api.problems import ProblemError
 
 MAX_CURSOR_CHARACTERS = 4096
 
@@ -35,7 +35,7 @@ def decode_cursor(text: str, *, mark: str) -> PageCursor:
     Read a cursor back.
 
     Raises:
-        Problem: 422; not one of ours, or made with other filters.
+        ProblemError: 422; not one of ours, or made with other filters.
     """
     try:
         padded = text + "=" * (-len(text) % 4)
@@ -48,12 +48,12 @@ def decode_cursor(text: str, *, mark: str) -> PageCursor:
     if "\x00" in source or not source.isprintable() or not 0 <= row_id < 2**63 or not 0 < page < 2**63:
         raise _broken()
     if made_with != mark:
-        raise Problem(
+        raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "cursor: it was made with another source or search; begin again without a cursor",
         )
     return PageCursor(source, row_id, page)
 
 
-def _broken() -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: not one of ours; use next_cursor of a page as it is")
+def _broken() -> ProblemError:
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: not one of ours; use next_cursor of a page as it is")

@@ -15,7 +15,7 @@ from app.errors import ConfigError, EtlError, StoreError, StoreUnavailableError
 log = structlog.get_logger()
 
 
-class Problem(Exception):
+class ProblemError(Exception):
     """
     Something the client should read.
 
@@ -31,15 +31,19 @@ class Problem(Exception):
         self.more = more
 
 
-def problem_response(
-    status: int, detail: str, *, headers: dict[str, str] | None = None, **more: Any
-) -> JSONResponse:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+def problem_response(status: int, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
     return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(EtlError, _on_expected)
@@ -48,7 +52,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def _on_problem(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
+    assert isinstance(error, ProblemError)
     return problem_response(error.status, error.detail, **error.more)
 
 

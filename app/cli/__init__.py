@@ -1,5 +1,5 @@
 """The command line: a verb each."""
 
-from app.cli.main import BuildApp, run_cli
+from app.cli.main import run_cli
 
-__all__ = ["BuildApp", "run_cli"]
+__all__ = ["run_cli"]

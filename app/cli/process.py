@@ -20,7 +20,7 @@ def run_async(main: Coroutine[Any, Any, T], settings: Settings, *, quiet: bool =
     Raises:
         KeyboardInterrupt: it was stopped by a signal.
     """
-    configure_logs(level="error" if quiet else settings.log.level, format=settings.log.format)
+    configure_logs(level="error" if quiet else settings.log.level, style=settings.log.format)
     # What is loaded by now stays for ever: the collector need not look at it again for each batch
     gc.collect()
     gc.freeze()

@@ -24,9 +24,7 @@ def run(
     settings = load_settings()
     on_terminal = sys.stderr.isatty() and not as_json
     with progress_bars(shown=on_terminal) as on_progress:
-        tick = run_async(
-            run_once(settings, sources or [], on_progress=on_progress), settings, quiet=on_terminal
-        )
+        tick = run_async(run_once(settings, sources or [], on_progress=on_progress), settings, quiet=on_terminal)
     print(_as_json(tick) if as_json else _as_text(tick))
     return EXIT_CODES[tick.status]
 
@@ -49,11 +47,11 @@ def _as_text(tick: Tick) -> str:
     for report in tick.reports:
         counts = report.counts
         told = ", ".join(
-            f"{count:,} {name}"
-            for name, count in asdict(counts).items()
-            if count and name not in {"pages", "raw_rows"}
+            f"{count:,} {name}" for name, count in asdict(counts).items() if count and name not in {"pages", "raw_rows"}
         )
-        lines.append(f"{report.source}: {report.status} in {report.seconds:.1f} s ({report.outcome or 'see below'}) {told}")
+        lines.append(
+            f"{report.source}: {report.status} in {report.seconds:.1f} s ({report.outcome or 'see below'}) {told}"
+        )
         if report.error_message:
             lines.append(f"  {report.error_class}: {report.error_message}")
     lines += [f"{source}: locked, another process is running it" for source in tick.locked]

@@ -7,9 +7,7 @@ from app.db.engine import WriteSession, driver_connection
 from app.db.errors import store_errors
 
 
-async def copy_rows(
-    session: WriteSession, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
-) -> None:
+async def copy_rows(session: WriteSession, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """
     COPY rows into a table; columns not named take their defaults.
 

@@ -104,7 +104,7 @@ async def driver_connection(session: AsyncSession) -> asyncpg.Connection:
     """
     connection = await session.connection()
     raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None
+    assert isinstance(raw, asyncpg.Connection)
     if not raw.is_in_transaction():
         await connection.execute(text("SELECT 1"))
     return raw

@@ -7,7 +7,7 @@ then text): on a million rows that is megabytes of padding not written.
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -42,7 +42,7 @@ NAMING = {
 
 class Model(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {
+    type_annotation_map: ClassVar = {
         int: BigInteger,
         str: Text,
         float: Double,
@@ -141,7 +141,6 @@ class NormalizedData(Model):
     content_hash: Mapped[bytes]
 
 
-
 class EtlCheckpoint(Model):
     """
     Where each resource goes on, and who may move it.
@@ -179,14 +178,18 @@ class EtlCheckpoint(Model):
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
-
 class EtlRun(Model):
     """One resource extracted once. The counters balance: see `app.records.Counts`."""
 
     __tablename__ = "etl_runs"
     __table_args__ = (
         Index("etl_runs_created_at_idx", "created_at"),
-        Index("etl_runs_open_idx", "source", "resource", postgresql_where=text("status IN ('queued', 'running')")),
+        Index(
+            "etl_runs_open_idx",
+            "source",
+            "resource",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)

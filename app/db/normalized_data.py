@@ -26,7 +26,8 @@ CREATE TEMPORARY TABLE normalized_staging (
 _UPSERT: Final = """
 WITH written AS (
     INSERT INTO normalized_data AS old
-        (id, raw_id, run_id, value, created_at, updated_at, loaded_at, source, source_id, name, description, content_hash)
+        (id, raw_id, run_id, value, created_at, updated_at, loaded_at,
+         source, source_id, name, description, content_hash)
     SELECT id, raw_id, run_id, value, coalesce(created_at, now()), coalesce(updated_at, now()), now(),
            source, source_id, name, description, content_hash
     FROM normalized_staging
@@ -51,14 +52,21 @@ async def read_current(session: ReadSession, *, source: str, source_ids: Sequenc
     """What the table holds for these keys; deleted rows are not current."""
     table = NormalizedData
     statement = select(
-        table.source_id, table.raw_id, table.content_hash, table.updated_at, table.updated_at != table.loaded_at
+        table.source_id,
+        table.raw_id,
+        table.content_hash,
+        table.updated_at,
+        table.updated_at != table.loaded_at,
     ).where(
         table.source == source,
         table.source_id == any_(bindparam("source_ids", type_=ARRAY(Text))),
         table.deleted_at.is_(None),
     )
     rows = await session.execute(statement, {"source_ids": list(source_ids)})
-    return {key: CurrentRow(*rest) for key, *rest in rows}
+    return {
+        key: CurrentRow(raw_id, content_hash, updated_at, dated)
+        for key, raw_id, content_hash, updated_at, dated in rows
+    }
 
 
 async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int) -> int:
@@ -82,9 +90,7 @@ async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str
     return len(rows)
 
 
-async def upsert_changed(
-    session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int
-) -> tuple[int, int]:
+async def upsert_changed(session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int) -> tuple[int, int]:
     """
     Write rows whose key may be there already.
 

@@ -45,7 +45,13 @@ async def append_plain_rows(
         session,
         TABLES[kind].__tablename__,
         (*columns, "source", "run_id", "kind"),
-        zip(*(getattr(rows, name) for name in columns), repeat(source), repeat(run_id), repeat(kind), strict=False),
+        zip(
+            *(getattr(rows, name) for name in columns),
+            repeat(source),
+            repeat(run_id),
+            repeat(kind),
+            strict=False,
+        ),
     )
 
 

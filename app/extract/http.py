@@ -52,10 +52,8 @@ class Fetcher:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._retry = RetryPolicy(
-            max_attempts=settings.max_attempts, max_elapsed_seconds=settings.max_elapsed_seconds
-        )
-        self._rng = random.Random()
+        self._retry = RetryPolicy(max_attempts=settings.max_attempts, max_elapsed_seconds=settings.max_elapsed_seconds)
+        self._rng = random.Random()  # noqa: S311 -- spreads retries, keeps no secret
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -113,7 +111,9 @@ class Fetcher:
                 await self._wait_or_raise(error, url=url, attempt=attempt, started=started, traffic=traffic)
                 attempt += 1
         try:
-            yield None if response.status == 304 else Body(response, url=url, traffic=traffic, settings=self._settings)
+            yield (
+                None if response.status == 304 else Body(response, url=url, traffic=traffic, settings=self._settings)
+            )
         finally:
             response.close()
 
@@ -140,7 +140,11 @@ class Fetcher:
             # Around everything: a body of one byte a second must end too
             async with asyncio.timeout(self._settings.total_timeout_seconds):
                 response = await self._open(
-                    url, token=token, validators=validators, traffic=traffic, total=self._settings.total_timeout_seconds
+                    url,
+                    token=token,
+                    validators=validators,
+                    traffic=traffic,
+                    total=self._settings.total_timeout_seconds,
                 )
                 try:
                     body = b"" if response.status == 304 else await self._read(response, url)
@@ -151,7 +155,13 @@ class Fetcher:
         return Response(response.status, body, _validators(response), links, "Link" in response.headers)
 
     async def _open(
-        self, url: str, *, token: str | None, validators: Validators | None, traffic: Traffic, total: float | None
+        self,
+        url: str,
+        *,
+        token: str | None,
+        validators: Validators | None,
+        traffic: Traffic,
+        total: float | None,
     ) -> aiohttp.ClientResponse:
         assert self._session is not None
         headers = {"Accept": "application/json, text/csv;q=0.9, */*;q=0.1"}
@@ -192,9 +202,7 @@ class Fetcher:
 class Body:
     """A body being read, with a deadline on the waiting and a floor under the speed."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, *, url: str, traffic: Traffic, settings: HttpSettings
-    ) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, *, url: str, traffic: Traffic, settings: HttpSettings) -> None:
         self._response = response
         self._url = url
         self._traffic = traffic
@@ -309,5 +317,8 @@ def redact(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "(unreadable URL)"
-    query = [(name, "***" if _SECRET_PARAM.search(name) else value) for name, value in parse_qsl(parts.query, True)]  # noqa: FBT003 -- keep_blank_values
+    query = [
+        (name, "***" if _SECRET_PARAM.search(name) else value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
     return urlunsplit((parts.scheme, host, parts.path, urlencode(query, safe="*"), ""))

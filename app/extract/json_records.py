@@ -2,6 +2,7 @@
 
 import json
 import re
+from json.scanner import make_scanner
 from typing import Any, Final
 
 from app.errors import SourceMalformedError
@@ -43,7 +44,7 @@ def _elements(text: str, at: int) -> Records:
     records = Records()
     at = _skip(text, at)
     while text[at : at + 1] != "]" or records:
-        value, end = _DECODER.scan_once(text, at)
+        value, end = _scan(text, at)
         payload = text[at:end]
         fields = value if isinstance(value, dict) else None
         records.append(payload, len(records) + 1, fields, _fault(payload, value))
@@ -98,7 +99,10 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= 4000 else digits
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
+# What JSONDecoder.raw_decode calls; it says where a value ends and slices nothing
+_scan: Final = make_scanner(
+    json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)  # type: ignore[arg-type]  # typeshed says otherwise
+)
 
 
 def _glimpse(text: str) -> str:

@@ -1,6 +1,6 @@
 """A JSON API → pages: `_page` and `_limit`, or wherever its Link header leads."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -20,7 +20,7 @@ MAX_VALIDATORS = 500
 
 async def read_api(
     source: ApiSource, checkpoint: Checkpoint, *, fetcher: Fetcher, traffic: Traffic
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """
     Walk the pages from where the checkpoint stands.
 

@@ -13,9 +13,11 @@ _traceback_without_locals = structlog.tracebacks.ExceptionDictTransformer(show_l
 _SECRET_FIELDS = frozenset({"token", "password", "secret", "api_key", "authorization", "dsn", "headers", "body"})
 
 
-def configure_logs(*, level: Literal["debug", "info", "warning", "error"], format: Literal["auto", "json", "console"]) -> None:  # noqa: A002 -- the setting's name
+def configure_logs(
+    *, level: Literal["debug", "info", "warning", "error"], style: Literal["auto", "json", "console"]
+) -> None:
     """Send all events to stderr, those of foreign libraries included; stdout is for results."""
-    console = format == "console" or (format == "auto" and sys.stderr.isatty())
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -26,7 +28,10 @@ def configure_logs(*, level: Literal["debug", "info", "warning", "error"], forma
     last: list[Any] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.ExceptionRenderer(_traceback_without_locals), structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.ExceptionRenderer(_traceback_without_locals),
+            structlog.processors.JSONRenderer(),
+        ]
     )
     structlog.configure(
         processors=[*shared, *last],

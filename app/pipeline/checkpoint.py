@@ -19,9 +19,8 @@ def begin_pass(stored: Checkpoint, source: SourceSpec) -> Checkpoint:
     # A first pass that did not complete left rows of the mapping it began with
     held = stored.mapping_hash or stored.pass_mapping_hash
     checkpoint = replace(stored, mapping_hash=held if held != mapping_hash else stored.mapping_hash)
-    if stored.request_hash != source.request_hash:
-        checkpoint = replace(checkpoint, cursor=Cursor(), validators={})
-    elif held != mapping_hash and (stored.cursor == Cursor() or stored.pass_mapping_hash != mapping_hash):
+    remapped = held != mapping_hash and (stored.cursor == Cursor() or stored.pass_mapping_hash != mapping_hash)
+    if remapped or stored.request_hash != source.request_hash:
         checkpoint = replace(checkpoint, cursor=Cursor(), validators={})
     return replace(checkpoint, request_hash=source.request_hash, pass_mapping_hash=mapping_hash)
 

@@ -76,7 +76,12 @@ async def open_run(
         yield None
         return
     structlog.contextvars.bind_contextvars(source=source.name, run_id=run_id)
-    log.info("run_started", resource=source.resource, epoch=checkpoint.epoch, resumes_at_page=checkpoint.cursor.page)
+    log.info(
+        "run_started",
+        resource=source.resource,
+        epoch=checkpoint.epoch,
+        resumes_at_page=checkpoint.cursor.page,
+    )
     run = OpenRun(run_id, tick_id, checkpoint, lease_seconds)
     error: BaseException | None = None
     try:
@@ -119,10 +124,8 @@ def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outc
         return ("partial" if counts.extracted else "failed"), None
     if not counts.balanced:
         return "failed", None
-    if counts.written:
-        return "succeeded", "changed"
     if counts.extracted:
-        return "succeeded", "no_new_data"
+        return "succeeded", "changed" if counts.written else "no_new_data"
     if run.not_modified_pages:
         return "succeeded", "not_modified"
     if run.checkpoint.row_count:
@@ -139,7 +142,10 @@ def _explain(run: OpenRun, error: BaseException | None) -> tuple[str | None, str
     if error is not None:
         return "system_error", f"unexpected {type(error).__name__}; the log has the traceback"
     if not run.counts.balanced:
-        return "system_error", f"{run.counts.extracted} records extracted, {run.counts.accounted} accounted for"
+        return (
+            "system_error",
+            f"{run.counts.extracted} records extracted, {run.counts.accounted} accounted for",
+        )
     if run.findings:
         return "data_error", str(run.findings[-1]["detail"])
     return None, None
@@ -171,9 +177,7 @@ async def _close(database: Database, run: OpenRun, report: RunReport, *, stoppin
     )
 
 
-async def _close_patiently(
-    database: Database, run: OpenRun, report: RunReport, *, patience_seconds: float
-) -> None:
+async def _close_patiently(database: Database, run: OpenRun, report: RunReport, *, patience_seconds: float) -> None:
     deadline = monotonic() + patience_seconds
     while True:
         try:

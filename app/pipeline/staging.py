@@ -94,9 +94,7 @@ class _Version(NamedTuple):
 
 
 class _Staging:
-    def __init__(
-        self, landed: Landed, current: Mapping[str, CurrentRow], rules: StagingRules, *, pages: int
-    ) -> None:
+    def __init__(self, landed: Landed, current: Mapping[str, CurrentRow], rules: StagingRules, *, pages: int) -> None:
         self._landed = landed
         self._current = current
         self._rules = rules
@@ -143,9 +141,7 @@ class _Staging:
                 todo.append(index)
         return todo
 
-    def _write_plain(
-        self, plain: list[int], todo: list[int], source_ids: list[str], normalized: Normalized
-    ) -> None:
+    def _write_plain(self, plain: list[int], todo: list[int], source_ids: list[str], normalized: Normalized) -> None:
         """New records, each the only one of its key: the many, column by column."""
         landed = self._landed
         raw_ids = self._rules.take_raw_ids(len(plain))

@@ -4,6 +4,8 @@ Revision ID: 0001
 Revises:
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -35,21 +37,32 @@ def downgrade() -> None:
 
 def moment(name: str, *, nullable: bool = True, default: str | None = None) -> sa.Column[object]:
     return sa.Column(
-        name, sa.DateTime(timezone=True), nullable=nullable, server_default=sa.text(default) if default else None
+        name,
+        sa.DateTime(timezone=True),
+        nullable=nullable,
+        server_default=sa.text(default) if default else None,
     )
 
 
 def text(name: str, *, nullable: bool = True, default: str | None = None) -> sa.Column[object]:
-    return sa.Column(name, sa.Text(), nullable=nullable, server_default=sa.text(f"'{default}'") if default is not None else None)
+    return sa.Column(
+        name,
+        sa.Text(),
+        nullable=nullable,
+        server_default=sa.text(f"'{default}'") if default is not None else None,
+    )
 
 
 def bigint(name: str, *, nullable: bool = True, default: int | None = None) -> sa.Column[object]:
     return sa.Column(
-        name, sa.BigInteger(), nullable=nullable, server_default=sa.text(str(default)) if default is not None else None
+        name,
+        sa.BigInteger(),
+        nullable=nullable,
+        server_default=sa.text(str(default)) if default is not None else None,
     )
 
 
-def create_raw(table: str, *, kind: str, payload: sa.types.TypeEngine[object]) -> None:
+def create_raw(table: str, *, kind: str, payload: sa.types.TypeEngine[Any]) -> None:
     op.create_table(
         table,
         bigint("id", nullable=False),
@@ -73,7 +86,10 @@ def create_raw(table: str, *, kind: str, payload: sa.types.TypeEngine[object]) -
         sa.PrimaryKeyConstraint("source", "id", name=f"{table}_pkey"),
     )
     op.create_index(
-        f"{table}_unloaded_idx", table, ["source", "source_id"], postgresql_where=sa.text("disposition <> 'loaded'")
+        f"{table}_unloaded_idx",
+        table,
+        ["source", "source_id"],
+        postgresql_where=sa.text("disposition <> 'loaded'"),
     )
     op.create_index(
         f"{table}_delivery_key_idx",
