@@ -2,15 +2,20 @@
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
+import httpx2
 import pytest
 import structlog
+from app import scheduler
+from app.api.health import HealthCheck
 
 from app.db.engine import Database
 from app.db.migrate import upgrade
+from app.main import create_app
+from app.resources import Resources, open_resources
 from app.settings import Settings, load_settings, variables
 from tests.databases import choose, running_server, with_database
 from tests.source_server import SourceServer
@@ -119,3 +124,35 @@ async def _administer(server_dsn: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+Tick = Callable[..., Awaitable[scheduler.Tick]]
+
+
+@pytest.fixture
+async def resources(settings: Settings) -> AsyncIterator[Resources]:
+    async with open_resources(settings) as resources:
+        resources.schema_ready = True
+        yield resources
+
+
+@pytest.fixture
+def tick(resources: Resources) -> Tick:
+    """Run sources once: `await tick()`, `await tick("csv")`."""
+
+    async def run(*names: str) -> scheduler.Tick:
+        return await scheduler.run_tick(resources, resources.catalog.select(names), trigger="command")
+
+    return run
+
+
+@pytest.fixture
+async def client(resources: Resources) -> AsyncIterator[httpx2.AsyncClient]:
+    """The API over these resources, without its scheduler."""
+    app = create_app(resources=resources)
+    app.state.resources = resources
+    app.state.health_check = HealthCheck(resources.database)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://etl") as client:
+        yield client
+    await app.state.health_check.close()

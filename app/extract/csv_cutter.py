@@ -73,7 +73,7 @@ class CsvCutter:
 
     def _check_start(self) -> None:
         start = self._text[:100].lstrip("\ufeff \t\r\n").lower()
-        if "\x00" in self._text[:100] or self._text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        if "\x00" in self._text[:4] or self._text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
             raise SourceMalformedError(f"{self._what}: looks like UTF-16 or binary; a CSV source is UTF-8")
         if start.startswith(("<!doctype", "<html", "<?xml")):
             raise SourceMalformedError(f"{self._what}: expected CSV, got HTML or XML")

@@ -23,6 +23,7 @@ def configure_logs(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_secrets,
+        _headline_first,
         structlog.processors.StackInfoRenderer(),
     ]
     last: list[Any] = (
@@ -56,3 +57,8 @@ def _without_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[
     for name in event.keys() & _SECRET_FIELDS:
         event[name] = "***"
     return event
+
+
+def _headline_first(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """When, how grave, what: then the fields."""
+    return {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event} | event

@@ -7,6 +7,7 @@ from app.pipeline.run import OnProgress
 from app.resources import open_resources
 from app.scheduler import Tick, run_tick
 from app.settings import Settings
+from app.sources.catalog import open_catalog
 
 
 async def run_once(settings: Settings, names: Sequence[str], *, on_progress: OnProgress | None = None) -> Tick:
@@ -17,8 +18,8 @@ async def run_once(settings: Settings, names: Sequence[str], *, on_progress: OnP
         ConfigError: a name is unknown, or a setting is wrong.
         StoreUnavailableError: the database cannot be reached.
     """
+    sources = open_catalog(settings).select(names)
     async with open_resources(settings) as resources:
-        sources = resources.catalog.select(names)
         if not await resources.prepare_schema():
             raise StoreUnavailableError("the database cannot be reached; see the log")
         return await run_tick(resources, sources, trigger="command", on_progress=on_progress)

@@ -125,9 +125,7 @@ def postmaster_pid(home: Path) -> int:
 
 def is_running(pid: int) -> bool:
     """Whether it is a live server: a zombie and a stranger have no such arguments."""
-    shown = subprocess.run(
-        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    shown = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return "postgres -D" in shown.stdout
 
 
@@ -344,9 +342,7 @@ def test_a_planted_socket_directory_is_refused(home: Path, plant: str) -> None:
 
 
 @root_only
-def test_root_uses_and_keeps_a_fallback_when_the_home_is_closed(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_root_uses_and_keeps_a_fallback_when_the_home_is_closed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shared = Path("/var/lib/etl-river")
     was_there = shared.exists()
     home.parent.chmod(0o700)
