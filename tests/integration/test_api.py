@@ -1,0 +1,301 @@
+"""The contract of DESIGN §6, and what strangers send instead."""
+
+import asyncio
+import json
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from app.api import deps
+from app.resources import Resources
+
+from tests.conftest import Tick
+from tests.source_server import Fault, SourceServer
+
+CSV = b"id,name,value,description,updated_at\n" + b"".join(
+    b"%d,Item %d,%d.5,row %d of the file,2025-01-01T00:00:00Z\n" % (n, n, n, n) for n in range(1, 31)
+)
+
+
+@pytest.fixture
+async def filled(tick: Tick, source_server: SourceServer) -> None:
+    posts = [{"id": n, "userId": 1, "title": f"Post {n}", "body": "100%_sure"} for n in range(1, 26)]
+    source_server.put_pages("/posts", posts)
+    source_server.put("/items.csv", CSV)
+    assert (await tick()).status == "success"
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_page_has_the_shape_that_was_promised(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/data", params={"page": 1, "page_size": 10, "source": "csv"})).json()
+
+    assert {name: page[name] for name in ("total", "page", "page_size", "has_more")} == {
+        "total": 30,
+        "page": 1,
+        "page_size": 10,
+        "has_more": True,
+    }
+    assert list(page["data"][0]) == [
+        "id",
+        "source",
+        "source_id",
+        "name",
+        "value",
+        "description",
+        "created_at",
+        "updated_at",
+    ]
+    assert page["data"][0]["updated_at"] == "2025-01-01T00:00:00Z"
+    assert page["data"][0]["value"] == 1.5
+
+
+async def pages_of(client: httpx2.AsyncClient, **params: Any) -> list[dict[str, Any]]:
+    pages = []
+    while True:
+        page = (await client.get("/data", params=params)).json()
+        pages.append(page)
+        if not page["has_more"]:
+            return pages
+        params = {**params, "page": page["page"] + 1}
+
+
+@pytest.mark.usefixtures("filled")
+async def test_pages_by_number_and_by_cursor_are_the_same(client: httpx2.AsyncClient) -> None:
+    by_number = [row["id"] for page in await pages_of(client, page_size=7) for row in page["data"]]
+    by_cursor: list[int] = []
+    params: dict[str, Any] = {"page_size": 7}
+    numbers = []
+    while True:
+        page = (await client.get("/data", params=params)).json()
+        by_cursor += [row["id"] for row in page["data"]]
+        numbers.append(page["page"])
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]
+
+    assert by_number == by_cursor
+    assert len(set(by_number)) == 55
+    assert numbers == list(range(1, 9))
+
+
+@pytest.mark.usefixtures("filled")
+async def test_the_link_header_leads_to_the_next_page(client: httpx2.AsyncClient) -> None:
+    first = await client.get("/data?page_size=50&source=csv&page=1")
+    second = await client.get("/data?page_size=20&source=csv")
+
+    assert "link" not in first.headers
+    target = second.headers["link"].split(">")[0].removeprefix("<")
+    assert [row["source_id"] for row in (await client.get(target)).json()["data"]] == [str(n) for n in range(21, 31)]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("ITEM 3", 2), ("file", 30), ("100%_sure", 25), ("%", 25), ("_", 25), ("\\", 0), ("nowhere", 0), ("é", 0)],
+)
+async def test_search_is_a_substring_without_case(client: httpx2.AsyncClient, search: str, found: int) -> None:
+    page = (await client.get("/data", params={"search": search, "page_size": 1})).json()
+
+    assert page["total"] == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=0",
+        "page=-1",
+        "page=x",
+        "page=1.5",
+        "page_size=0",
+        "page_size=101",
+        "page_size=",
+        "search=%00",
+        "source=%00",
+        "search=" + "a" * 10_000,
+        "source=" + "a" * 10_000,
+        "cursor=broken",
+        "cursor=" + "a" * 5_000,
+        "cursor=%00",
+        "cursor=W10",
+        "cursor=bnVsbA",
+        "page=1" + "0" * 5000,
+    ],
+)
+async def test_bad_input_is_a_problem_and_not_a_500(client: httpx2.AsyncClient, query: str) -> None:
+    response = await client.get(f"/data?{query}")
+
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == 422
+    assert problem["detail"]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=99999999999",
+        "page=1" + "0" * 40,
+        "source=nobody",
+        "source=%F0%9F%8C%8A",
+        "search=%ED%A0%80",
+        "page=7&page_size=100",
+    ],
+)
+async def test_beyond_what_there_is_lies_an_empty_page(client: httpx2.AsyncClient, query: str) -> None:
+    response = await client.get(f"/data?{query}")
+
+    assert response.status_code == 200
+    assert response.json()["data"] == []
+    assert response.json()["has_more"] is False
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_cursor_is_not_taken_for_other_filters(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/data?page_size=5&source=csv")).json()
+
+    response = await client.get("/data", params={"cursor": page["next_cursor"], "source": "api"})
+
+    assert response.status_code == 422
+    assert "another source or search" in response.json()["detail"]
+
+
+async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.AsyncClient) -> None:
+    missing, wrong = await client.get("/nowhere"), await client.post("/data")
+
+    assert (missing.status_code, wrong.status_code) == (404, 405)
+    assert {missing.headers["content-type"], wrong.headers["content-type"]} == {"application/problem+json"}
+
+
+async def test_health_before_the_first_tick(client: httpx2.AsyncClient) -> None:
+    response = await client.get("/health")
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "healthy",
+        "db_connected": True,
+        "last_etl_run": None,
+        "etl_status": "never",
+    }
+
+
+@pytest.mark.usefixtures("filled")
+async def test_health_after_a_good_tick(client: httpx2.AsyncClient) -> None:
+    health = (await client.get("/health")).json()
+
+    assert (health["status"], health["etl_status"]) == ("healthy", "success")
+    assert health["last_etl_run"].endswith("Z")
+
+
+async def test_health_is_degraded_when_a_source_fails(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer
+) -> None:
+    source_server.put("/items.csv", CSV)
+    await tick()
+
+    response = await client.get("/health")
+
+    assert response.status_code == 200
+    assert (response.json()["status"], response.json()["etl_status"]) == ("degraded", "partial")
+
+
+async def test_health_says_running_while_a_tick_runs(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer
+) -> None:
+    gate = asyncio.Event()
+    source_server.put_pages("/posts", [])
+    source_server.fault("/posts", Fault(gate=gate))
+    running = asyncio.create_task(tick("api"))
+    while not source_server.requests("/posts"):
+        await asyncio.sleep(0.005)
+
+    during = (await client.get("/health")).json()
+    gate.set()
+    await running
+
+    assert during["etl_status"] == "running"
+
+
+async def test_stats_sum_over_ticks(client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer) -> None:
+    source_server.put("/items.csv", CSV)
+    source_server.put_pages("/posts", [{"id": 1}])
+    await tick()
+    source_server.fault("/posts", Fault(status=404))
+    await tick()
+
+    stats = (await client.get("/stats")).json()
+
+    assert set(stats) == {
+        "total_records_processed",
+        "total_duration_seconds",
+        "last_success",
+        "last_failure",
+        "last_failure_reason",
+        "run_count",
+    }
+    assert (stats["run_count"], stats["total_records_processed"]) == (2, 61)
+    assert stats["last_success"] < stats["last_failure"]
+    assert stats["last_failure_reason"].startswith("api: ")
+    assert stats["total_duration_seconds"] > 0
+
+
+async def test_stats_before_the_first_tick(client: httpx2.AsyncClient) -> None:
+    stats = (await client.get("/stats")).json()
+
+    assert (stats["run_count"], stats["total_records_processed"], stats["last_success"]) == (0, 0, None)
+
+
+async def test_without_a_database_every_route_says_so_in_time(client: httpx2.AsyncClient, resources: Resources) -> None:
+    await resources.database.close()
+
+    async def refuse() -> asyncpg.Connection:
+        raise ConnectionRefusedError(111, "refused")
+
+    resources.database.engine.sync_engine.pool._creator = refuse  # type: ignore[attr-defined]
+    resources.database.engine.sync_engine.pool._invoke_creator = lambda *_: (_ for _ in ()).throw(OSError("refused"))
+
+    async with asyncio.timeout(2):
+        answers = [await client.get(path) for path in ("/health", "/readyz", "/data", "/stats", "/livez")]
+
+    assert [answer.status_code for answer in answers] == [503, 503, 503, 503, 200]
+    assert answers[0].json()["status"] == "unhealthy"
+
+
+async def test_health_answers_while_the_database_is_silent(
+    client: httpx2.AsyncClient, resources: Resources, sql: asyncpg.Connection
+) -> None:
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE etl_runs")  # the question will wait for this for ever
+        async with asyncio.timeout(2):
+            answers = await asyncio.gather(*(client.get("/health") for _ in range(5)))
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert (await client.get("/health")).status_code == 200
+
+
+async def test_a_read_that_takes_too_long_is_given_up(
+    client: httpx2.AsyncClient, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deps, "READ_TIMEOUT_SECONDS", 0.2)
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE normalized_data, etl_checkpoint")
+        response = await client.get("/data")
+
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert "too long" in response.json()["detail"]
+
+
+async def test_other_origins_may_read_without_credentials(client: httpx2.AsyncClient) -> None:
+    response = await client.get("/livez", headers={"Origin": "https://elsewhere.example"})
+
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in response.headers
+
+
+async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
+    paths = json.loads((await client.get("/openapi.json")).text)["paths"]
+
+    assert set(paths) == {"/data", "/health", "/stats", "/livez", "/readyz"}
