@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, cast
 
 from app.records import Note
 
@@ -17,6 +18,8 @@ Notes = dict[int, Note]
 
 def to_texts(field: str, values: Sequence[object]) -> tuple[list[str | None], Notes]:
     """Numbers and booleans become their JSON text; so do objects and arrays, with a note."""
+    if set(map(type, values)) <= {str, NoneType}:
+        return cast("list[str | None]", list(values)), {}
     column: list[str | None] = []
     notes: Notes = {}
     for at, value in enumerate(values):
@@ -37,35 +40,63 @@ def to_numbers(field: str, values: Sequence[object]) -> tuple[list[float | None]
     """
     column: list[float | None] = []
     notes: Notes = {}
-    isfinite = math.isfinite
     for at, value in enumerate(values):
-        number: float | None = None
-        if isinstance(value, str):
-            if value and not value.isspace():
-                try:
-                    number = float(value)
-                except ValueError:
-                    notes[at] = note(field, "not_a_number", value)
-                else:
-                    if "_" in value:
-                        number, notes[at] = None, note(field, "not_a_number", value)
-        elif value is not None:
-            number = _of_number(value)
-            if number is None:
+        try:
+            number = float(value) if isinstance(value, str) else _of_json(value)
+        except (ValueError, TypeError):
+            number = None
+            if not (isinstance(value, str) and (not value or value.isspace())):
                 notes[at] = note(field, "not_a_number", value)
-        if number is not None and not isfinite(number):
-            number, notes[at] = None, note(field, "not_finite", value)
         column.append(number)
+    if not all(map(math.isfinite, filter(None, column))):
+        _drop(
+            field,
+            "not_finite",
+            values=values,
+            column=column,
+            notes=notes,
+            is_wrong=lambda number, _: not math.isfinite(number),
+        )
+    if any("_" in value for value in values if isinstance(value, str)):
+        _drop(
+            field,
+            "not_a_number",
+            values=values,
+            column=column,
+            notes=notes,
+            is_wrong=lambda _, value: isinstance(value, str) and "_" in value,
+        )
     return column, notes
 
 
-def _of_number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _of_json(value: object) -> float | None:
+    """
+    Raises:
+        TypeError: not a number, nor nothing.
+    """
+    if value is None:
         return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
     try:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def _drop(
+    field: str,
+    code: str,
+    *,
+    values: Sequence[object],
+    column: list[float | None],
+    notes: Notes,
+    is_wrong: Callable[[float, object], bool],
+) -> None:
+    for at, number in enumerate(column):
+        if number is not None and is_wrong(number, values[at]):
+            column[at] = None
+            notes[at] = note(field, code, values[at])
 
 
 def to_moments(field: str, values: Sequence[object]) -> tuple[list[datetime | None], Notes]:
@@ -74,9 +105,15 @@ def to_moments(field: str, values: Sequence[object]) -> tuple[list[datetime | No
 
     A time without an offset is refused: guessing one gives a wrong hour, confidently.
     """
+    fromisoformat = datetime.fromisoformat
+    try:
+        moments = list(map(fromisoformat, cast("Sequence[str]", values)))
+        if {moment.tzinfo for moment in moments} == {UTC}:
+            return cast("list[datetime | None]", moments), {}
+    except (ValueError, TypeError):
+        pass  # value by value, then
     column: list[datetime | None] = []
     notes: Notes = {}
-    fromisoformat = datetime.fromisoformat
     for at, value in enumerate(values):
         moment: datetime | None = None
         try:

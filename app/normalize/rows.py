@@ -55,22 +55,22 @@ class Normalizer:
     One source's mapping, ready to be applied to batch after batch.
 
     Args:
-        read_key: the key's value of a parsed record.
+        read_keys: the key's value of each parsed record; a record that did not parse (None) has none.
         read_columns: the mapped fields of parsed records, as received.
     """
 
     def __init__(
         self,
         *,
-        read_key: Callable[[Any], object],
+        read_keys: Callable[[Sequence[Any]], list[object]],
         read_columns: Callable[[Sequence[Any]], dict[str, Sequence[object]]],
     ) -> None:
-        self._read_key = read_key
+        self._read_keys = read_keys
         self._read_columns = read_columns
 
     def read_keys(self, fields: Sequence[Any]) -> tuple[list[str | None], dict[int, Rejection]]:
-        """The keys of parsed records; a record that did not parse (None) has none."""
-        return read_keys(None if item is None else self._read_key(item) for item in fields)
+        """The keys of parsed records, and by index why one has none."""
+        return read_keys(self._read_keys(fields))
 
     def normalize(self, source_ids: Sequence[str], fields: Sequence[Any]) -> Normalized:
         """Bring parsed records to DataRecord; only one that cannot stand at all is rejected."""
@@ -82,7 +82,8 @@ class Normalizer:
             columns[name], found = COERCIONS[name](name, given)
             for at, item in found.items():
                 notes[at].append(item)
-        columns["name"] = ["" if text is None else text for text in columns["name"]]
+        if None in columns["name"]:
+            columns["name"] = [text or "" for text in columns["name"]]
         rejections = _validate(columns, notes)
         columns.pop("source_id")
         return Normalized(
@@ -140,7 +141,10 @@ def _of_objects(source: ApiSource) -> Normalizer:
     def read_columns(records: Sequence[dict[str, Any]]) -> dict[str, Sequence[object]]:
         return {field: [_first(record, names) for record in records] for field, names in paths.items()}
 
-    return Normalizer(read_key=lambda record: record.get(key), read_columns=read_columns)
+    def read_key_column(records: Sequence[dict[str, Any] | None]) -> list[object]:
+        return [None if record is None else record.get(key) for record in records]
+
+    return Normalizer(read_keys=read_key_column, read_columns=read_columns)
 
 
 def _first(record: dict[str, Any], names: tuple[str, ...]) -> object:
@@ -161,10 +165,21 @@ def _of_columns(source: CsvSource, header: Sequence[str]) -> Normalizer:
     }
 
     def read_columns(rows: Sequence[Sequence[str]]) -> dict[str, Sequence[object]]:
-        # An empty cell says nothing: it is no text, no number and no time
-        return {field: [cell or None for cell in map(itemgetter(at), rows)] for field, at in indexes.items()}
+        return {field: _cells(rows, at) for field, at in indexes.items()}
 
-    return Normalizer(read_key=lambda row: row[key] if key < len(row) else None, read_columns=read_columns)
+    def read_key_column(rows: Sequence[Sequence[str] | None]) -> list[object]:
+        try:
+            return list(map(itemgetter(key), cast("Sequence[Sequence[str]]", rows)))
+        except (IndexError, TypeError):  # a ragged row may end before its key
+            return [row[key] if row is not None and key < len(row) else None for row in rows]
+
+    return Normalizer(read_keys=read_key_column, read_columns=read_columns)
+
+
+def _cells(rows: Sequence[Sequence[str]], at: int) -> list[object]:
+    cells: list[object] = list(map(itemgetter(at), rows))
+    # An empty cell says nothing: it is no text, no number and no time
+    return [cell or None for cell in cells] if "" in cells else cells
 
 
 def _mapped(mapping: FieldMapping) -> dict[str, tuple[str, ...]]:

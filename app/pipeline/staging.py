@@ -8,10 +8,10 @@ and the earlier is kept in raw as overtaken.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from app.land import Landed, storable
 from app.load import StagedBatch
@@ -27,6 +27,8 @@ from app.records import (
     Rejection,
     VersionKey,
 )
+
+T = TypeVar("T")
 
 _NORMALIZED: Final = ("name", "value", "description", "created_at", "updated_at")
 
@@ -109,8 +111,18 @@ class _Staging:
         for index, rejection in self._landed.rejections.items():
             self._reject(index, rejection)
         todo = self._changed()
-        source_ids = [str(self._landed.source_ids[index]) for index in todo]
-        normalized = self._rules.normalizer.normalize(source_ids, [self._landed.fields[index] for index in todo])
+        source_ids = [str(key) for key in _pick(self._landed.source_ids, todo)]
+        normalized = self._rules.normalizer.normalize(source_ids, _pick(self._landed.fields, todo))
+        plain: Sequence[int] = range(len(todo))
+        if self._current or self._repeated or normalized.rejections:
+            plain = self._pick_plain(todo, source_ids, normalized)
+        self._write_plain(plain, todo, source_ids, normalized)
+        self._write_pending(normalized)
+        self._batch.raw_rows += [row for row in self._raw_rows if row is not None]
+        return self._batch
+
+    def _pick_plain(self, todo: Sequence[int], source_ids: list[str], normalized: Normalized) -> list[int]:
+        """Settle each record that needs a decision of its own; the others."""
         plain: list[int] = []
         for at, source_id in enumerate(source_ids):
             if at in normalized.rejections:
@@ -119,16 +131,13 @@ class _Staging:
                 self._settle(todo[at], at, source_id, normalized)
             else:
                 plain.append(at)
-        self._write_plain(plain, todo, source_ids, normalized)
-        self._write_pending(normalized)
-        self._batch.raw_rows += [row for row in self._raw_rows if row is not None]
-        return self._batch
+        return plain
 
-    def _changed(self) -> list[int]:
+    def _changed(self) -> Sequence[int]:
         """Indexes of the records that must be looked at: not rejected, and not plainly what is there already."""
         landed, current = self._landed, self._current
         if not current and not landed.rejections:
-            return list(range(len(landed)))
+            return range(len(landed))
         todo: list[int] = []
         for index, (source_id, content_hash) in enumerate(zip(landed.source_ids, landed.hashes, strict=True)):
             if index in landed.rejections or source_id is None:
@@ -141,32 +150,36 @@ class _Staging:
                 todo.append(index)
         return todo
 
-    def _write_plain(self, plain: list[int], todo: list[int], source_ids: list[str], normalized: Normalized) -> None:
+    def _write_plain(
+        self, plain: Sequence[int], todo: Sequence[int], source_ids: list[str], normalized: Normalized
+    ) -> None:
         """New records, each the only one of its key: the many, column by column."""
         landed = self._landed
+        indexes = [todo[at] for at in plain]
         raw_ids = self._rules.take_raw_ids(len(plain))
         rows = self._batch.new_rows
         rows.id += self._rules.take_row_ids(len(plain))
         rows.raw_id += raw_ids
-        rows.source_id += [source_ids[at] for at in plain]
-        rows.content_hash += [landed.hashes[todo[at]] for at in plain]
+        rows.source_id += _pick(source_ids, plain)
+        rows.content_hash += _pick(landed.hashes, indexes)
         for name in _NORMALIZED:
-            column = getattr(normalized, name)
-            getattr(rows, name).extend(column[at] for at in plain)
-        noted = normalized.notes.keys() & set(plain)
+            getattr(rows, name).extend(_pick(getattr(normalized, name), plain))
+        noted = {at for at in plain if at in normalized.notes} if normalized.notes else set()
         self._counts.coerced += len(noted)
-        quiet = [(raw_id, todo[at]) for raw_id, at in zip(raw_ids, plain, strict=True) if at not in noted]
-        self._batch.plain_raw_rows = PlainRawRows(
-            id=[raw_id for raw_id, _ in quiet],
-            source_id=[str(landed.source_ids[index]) for _, index in quiet],
-            payload=[landed.payloads[index] for _, index in quiet],
-            content_hash=[landed.hashes[index] for _, index in quiet],
-            page=[landed.pages[index] for _, index in quiet],
-            position=[landed.positions[index] for _, index in quiet],
-        )
         for raw_id, at in zip(raw_ids, plain, strict=True):
             if at in noted:
                 self._append(todo[at], "loaded", raw_id=raw_id, notes=normalized.notes[at])
+        if noted:
+            raw_ids = [raw_id for raw_id, at in zip(raw_ids, plain, strict=True) if at not in noted]
+            indexes = [todo[at] for at in plain if at not in noted]
+        self._batch.plain_raw_rows = PlainRawRows(
+            id=raw_ids,
+            source_id=[str(key) for key in _pick(landed.source_ids, indexes)],
+            payload=_pick(landed.payloads, indexes),
+            content_hash=_pick(landed.hashes, indexes),
+            page=_pick(landed.pages, indexes),
+            position=_pick(landed.positions, indexes),
+        )
 
     def _settle(self, index: int, at: int, source_id: str, normalized: Normalized) -> None:
         """One record whose key is there already, or comes more than once in the batch."""
@@ -261,6 +274,13 @@ class _Staging:
             return None
         earlier, there = self._pending.get(source_id), self._current.get(source_id)
         return earlier.raw_id if earlier else there.raw_id if there else None
+
+
+def _pick(column: list[T], indexes: Sequence[int]) -> list[T]:
+    """The values at these indexes."""
+    if len(indexes) == len(column):
+        return column  # all of them, since indexes ascend
+    return [column[at] for at in indexes]
 
 
 def _repeated(source_ids: list[str | None]) -> set[str]:
