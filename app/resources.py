@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -11,12 +12,15 @@ from app.db import migrate
 from app.db.engine import Database
 from app.db.locks import Presence
 from app.embedded import EmbeddedServer, running_postgres
-from app.errors import StoreUnavailableError
+from app.errors import EtlError, StoreUnavailableError
 from app.extract.http import Fetcher
 from app.settings import Settings
 from app.sources.catalog import Catalog, open_catalog
 
 log = structlog.get_logger()
+
+WATCH_SECONDS: Final = 2.0
+"""How often the embedded PostgreSQL is asked whether it lives."""
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         embedded = await _start_embedded(settings, stack)
         database = await _enter_database(settings, embedded, stack)
+        if embedded is not None:
+            await stack.enter_async_context(_watched(embedded, database))
         fetcher = await stack.enter_async_context(Fetcher(settings.http))
         presence = await stack.enter_async_context(Presence(database))
         yield Resources(settings, database, fetcher, presence, open_catalog(settings), embedded)
@@ -79,6 +85,29 @@ async def _start_embedded(settings: Settings, stack: AsyncExitStack) -> Embedded
     server = await asyncio.to_thread(running.__enter__)
     stack.push_async_callback(asyncio.to_thread, running.__exit__, None, None, None)
     return server
+
+
+@asynccontextmanager
+async def _watched(embedded: EmbeddedServer, database: Database) -> AsyncIterator[None]:
+    """Start the embedded server again, should it die while the block runs: nobody else would."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await database.ping()
+            except StoreUnavailableError:
+                try:
+                    await asyncio.to_thread(embedded.ensure_running)
+                except EtlError as error:
+                    log.error("embedded_not_restarted", reason=str(error))
+
+    watching = asyncio.create_task(watch(), name="embedded watch")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 async def _enter_database(settings: Settings, embedded: EmbeddedServer | None, stack: AsyncExitStack) -> Database:

@@ -49,8 +49,11 @@ def translate(error: BaseException) -> StoreError | ConfigError:
         return StoreConflictError(f"{message} (SQLSTATE {state})")
     if state in _CONFIG:
         return ConfigError(f"DATABASE_URL: {message} (SQLSTATE {state})")
-    if not state or state.startswith(_UNAVAILABLE_CLASSES) or isinstance(error, InterfaceError):
-        return StoreUnavailableError(f"database: {message}" + (f" (SQLSTATE {state})" if state else ""))
+    if not state or isinstance(error, InterfaceError):
+        # The driver's own words name whatever it was doing when it noticed
+        return StoreUnavailableError(f"the database connection was lost ({message})")
+    if state.startswith(_UNAVAILABLE_CLASSES):
+        return StoreUnavailableError(f"database: {message} (SQLSTATE {state})")
     return StoreError(f"database: {message} (SQLSTATE {state})")
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,6 +50,23 @@ class EmbeddedServer:
     started: bool
     bin_dir: Path
     version: str
+    _server: Server = field(repr=False)
+
+    def ensure_running(self) -> bool:
+        """
+        Start the server again if it died under us. Blocking.
+
+        Returns:
+            True when it had to be started.
+
+        Raises:
+            ConfigError, StoreUnavailableError: as `running_postgres`.
+        """
+        with _named_errors(self.home), start_lock(self.home):
+            started = self._server.ensure_running()
+        if started:
+            log.warning("embedded_restarted", home=str(self.home))
+        return started
 
 
 @contextmanager
@@ -75,6 +92,7 @@ def running_postgres(home: Path, *, pg_bin: Path | None = None) -> Iterator[Embe
             started=started,
             bin_dir=server.bin_dir,
             version=server.version,
+            _server=server,
         )
     finally:
         _leave(server, users)
