@@ -41,7 +41,7 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 
 # /livez and not /health: a database that is away is no reason to restart the service, which waits for it
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/livez', timeout=2)"]
 
 ENTRYPOINT ["etl"]

@@ -39,20 +39,20 @@ up:
 
 # Stop them; the rows stay
 down:
-    {{ compose }} down --remove-orphans
+    @{{ compose }} down --remove-orphans
 
 # Follow the logs of the containers
 logs *services:
-    {{ compose }} logs --follow --tail 100 {{ services }}
+    @{{ compose }} logs --follow --tail 100 {{ services }}
 
 # A shell in the service's container
 shell:
-    {{ exec }} app bash
+    @{{ exec }} app bash
 
 # psql in the database's container: `just db-shell`, `just db-shell -c 'SELECT 1'`
 [positional-arguments]
 db-shell *arguments:
-    {{ exec }} db psql --username etl --dbname etl "$@"
+    @{{ exec }} db psql --username etl --dbname etl "$@"
 
 # Build the image
 build:
@@ -62,7 +62,7 @@ build:
 clean:
     rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
     find app tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
-    if command -v docker >/dev/null; then {{ compose }} down --volumes --remove-orphans; fi
+    @if command -v docker >/dev/null; then {{ compose }} down --volumes --remove-orphans; fi
 
 # The service on its sample sources, in a database of its own: no Docker, no network
 demo *options:

@@ -1,6 +1,7 @@
 """Every run is recorded: opened under its lease, closed whatever happens."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -163,8 +164,9 @@ async def _close(database: Database, run: OpenRun, report: RunReport, *, stoppin
         closing.cancel()
         raise
     counts = {name: count for name in Counts.__slots__ if (count := getattr(report.counts, name))}
+    level = logging.INFO if report.status == "succeeded" else logging.WARNING
     log.log(
-        20 if report.status == "succeeded" else 30,
+        level,
         "run_finished",
         status=report.status,
         outcome=report.outcome,
