@@ -2,16 +2,18 @@
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
 import structlog
+
 from app import scheduler
 from app.api.health import HealthCheck
-
 from app.db.engine import Database
 from app.db.migrate import upgrade
 from app.main import create_app
@@ -126,7 +128,7 @@ async def _administer(server_dsn: str, *statements: str) -> None:
         await connection.close()
 
 
-Tick = Callable[..., Awaitable[scheduler.Tick]]
+Tick = Callable[..., Coroutine[Any, Any, scheduler.Tick]]
 
 
 @pytest.fixture
@@ -148,6 +150,12 @@ def tick(resources: Resources) -> Tick:
 
 @pytest.fixture
 async def client(resources: Resources) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api_client(resources) as client:
+        yield client
+
+
+@asynccontextmanager
+async def api_client(resources: Resources) -> AsyncIterator[httpx2.AsyncClient]:
     """The API over these resources, without its scheduler."""
     app = create_app(resources=resources)
     app.state.resources = resources

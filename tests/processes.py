@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+
 from app.settings import variables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,4 +79,4 @@ async def serving(*arguments: str, **environment: str) -> AsyncIterator[Service]
 async def _read(process: asyncio.subprocess.Process, log: list[str]) -> None:
     assert process.stdout is not None
     async for line in process.stdout:
-        log.append(line.decode().rstrip())
+        log.append(line.decode().rstrip())  # noqa: PERF401 -- others read the list meanwhile

@@ -14,6 +14,14 @@ from tests.source_server import Fault, SourceServer
 
 ROWS = 60_000
 CSV = b"id,name,value\n" + b"".join(b"%d,row %d,%d.25\n" % (n, n, n) for n in range(ROWS))
+AHEAD = """
+SELECT count(*) FROM etl_checkpoint AS c
+WHERE row_count <> (SELECT count(*) FROM normalized_data AS n WHERE n.source = c.source)
+"""
+UNBALANCED = """
+SELECT count(*) FROM etl_runs
+WHERE extracted <> inserted + updated + unchanged + filtered + duplicate + rejected + deleted + outdated
+"""
 POSTS = [{"id": n, "title": f"post {n}"} for n in range(1, 21)]
 
 
@@ -88,9 +96,7 @@ async def test_killed_five_times_it_loses_nothing_and_doubles_nothing(
                     await asyncio.sleep(0.002)
             service.process.kill()
             await service.process.wait()
-        ahead = await sql.fetchval(
-            "SELECT count(*) FROM etl_checkpoint c WHERE row_count <> (SELECT count(*) FROM normalized_data n WHERE n.source = c.source)"
-        )
+        ahead = await sql.fetchval(AHEAD)
         assert ahead == 0
 
     code, output = await run("run", "csv", "--json", **environment)
@@ -101,8 +107,7 @@ async def test_killed_five_times_it_loses_nothing_and_doubles_nothing(
     assert await sql.fetchval("SELECT count(*) FROM raw_csv_data") == ROWS
     assert await sql.fetchval("SELECT sum(inserted) FROM etl_runs WHERE source = 'csv'") == ROWS
     assert await sql.fetchval("SELECT count(*) FROM etl_runs WHERE status = 'running'") == 0
-    unbalanced = "SELECT count(*) FROM etl_runs WHERE extracted <> inserted + updated + unchanged + duplicate + rejected + outdated"
-    assert await sql.fetchval(unbalanced) == 0
+    assert await sql.fetchval(UNBALANCED) == 0
 
 
 async def test_run_prints_one_json_object(environment: dict[str, str]) -> None:

@@ -2,12 +2,12 @@
 
 import asyncpg
 import pytest
+from sqlalchemy import text
+
 from app.db.engine import Database
 from app.db.ids import IdBlock, normalized_ids, raw_ids
 from app.db.models import ID_BLOCK_SIZE
 from app.errors import ConfigError, StoreError, StoreUnavailableError
-from sqlalchemy import text
-
 from tests.databases import with_database
 
 
@@ -18,10 +18,13 @@ async def test_a_read_session_cannot_write(database: Database) -> None:
 
 
 async def test_a_write_session_rolls_back_when_its_block_fails(database: Database, sql: asyncpg.Connection) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail_in_the_middle() -> None:
         async with database.write() as session:
             await session.execute(text("INSERT INTO etl_checkpoint (source, resource) VALUES ('a', 'b')"))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_in_the_middle()
 
     assert await sql.fetchval("SELECT count(*) FROM etl_checkpoint") == 0
 

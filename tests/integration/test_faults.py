@@ -5,10 +5,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from app.resources import open_resources
 from app.scheduler import run_tick
 from app.settings import load_settings
-
 from tests.conftest import Tick
 from tests.source_server import Fault, SourceServer
 
@@ -196,7 +196,8 @@ async def test_a_connection_lost_in_mid_run_ends_in_a_stated_reason_and_the_next
         await asyncio.sleep(0.005)
 
     await sql.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     first = await running
     second = await tick("csv")

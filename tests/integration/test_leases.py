@@ -4,12 +4,12 @@ import asyncio
 
 import asyncpg
 import pytest
+
 from app.db import checkpoints
 from app.db.engine import Database
 from app.db.locks import Presence
 from app.errors import StoreConflictError
 from app.records import Checkpoint
-
 from tests.conftest import Tick
 from tests.source_server import Fault, SourceServer
 

@@ -5,13 +5,17 @@ import json
 
 import asyncpg
 import pytest
-from app.pipeline import batches as batching
 
+from app.pipeline import batches as batching
 from tests.conftest import Tick
 from tests.source_server import Fault, SourceServer
 
 POSTS = [{"id": n, "userId": n % 10, "title": f"post {n}", "body": f"text of {n}"} for n in range(1, 251)]
-CSV = b"id,name,value,description,updated_at\n1,One,1.50,first,2025-01-01T00:00:00Z\n2,Two,,second,2025-01-02T00:00:00+02:00\n"
+CSV = (
+    b"id,name,value,description,updated_at\n"
+    b"1,One,1.50,first,2025-01-01T00:00:00Z\n"
+    b"2,Two,,second,2025-01-02T00:00:00+02:00\n"
+)
 
 
 async def xmins(sql: asyncpg.Connection) -> list[tuple[str, str]]:

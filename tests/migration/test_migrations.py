@@ -7,17 +7,21 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
 from app.db import migrate
 from app.db.engine import Database
 from app.db.models import Model
 from app.errors import StoreError
-from sqlalchemy import Connection, inspect, text
-
 from tests.processes import ROOT, start
 
 SHAPE = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
 FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2
+"""
+LEFT = """
+SELECT count(*) FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'alembic_version'
 """
 INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
 
@@ -63,13 +67,12 @@ async def test_up_down_and_up_again_gives_the_same_schema(empty: Database, empty
     before = await sql.fetch(SHAPE), await sql.fetch(INDEXES)
     await sql.execute("INSERT INTO etl_checkpoint (source, resource) VALUES ('api', 'posts')")
     await sql.execute(
-        "INSERT INTO normalized_data (id, raw_id, run_id, source, source_id, content_hash) VALUES (1, 1, 1, 'a', '1', '')"
+        "INSERT INTO normalized_data (id, raw_id, run_id, source, source_id, content_hash) "
+        "VALUES (1, 1, 1, 'a', '1', '')"
     )
 
     await migrate.downgrade(empty, "base")
-    left = await sql.fetchval(
-        "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'alembic_version'"
-    )
+    left = await sql.fetchval(LEFT)
     await migrate.upgrade(empty)
 
     assert left == 0
