@@ -6,19 +6,20 @@ COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /usr/local/bin/uv
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never \
+    UV_CACHE_DIR=/var/cache/uv \
     VIRTUAL_ENV=/opt/etl
 WORKDIR /build
 
 # The dependencies first, and apart: they change less often than the code. What has no hash in the lock is refused.
 COPY pyproject.toml requirements.lock ./
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv venv "$VIRTUAL_ENV" \
     && uv pip install --require-hashes --constraint requirements.lock -r pyproject.toml
 
 COPY README.md LICENSE ./
 COPY migrations migrations
 COPY app app
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --no-deps .
 
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import ReadSessionDep
 from app.api.paging import MAX_CURSOR_CHARACTERS, PageCursor, decode_cursor, encode_cursor, filter_mark
-from app.api.problems import ProblemError
-from app.api.schemas import DataPage, Item, ProblemDetail
+from app.api.problems import ProblemError, problem_responses
+from app.api.schemas import DataPage, Item
 from app.db.reads import DataQuery, count_data, read_data
 
 router = APIRouter(tags=["data"])
@@ -18,10 +18,7 @@ Text = Annotated[str | None, Query(max_length=200)]
 
 @router.get(
     "/data",
-    responses={
-        422: {"model": ProblemDetail, "description": "A parameter is wrong."},
-        503: {"model": ProblemDetail, "description": "The database cannot be reached, or took too long."},
-    },
+    responses=problem_responses(_422="A parameter is wrong.", _503="The database cannot be reached, or took too long."),
 )
 async def get_data(
     *,

@@ -2,13 +2,13 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.deps import ResourcesDep
-from app.api.problems import ProblemError
-from app.api.schemas import Health, Liveness, ProblemDetail, Readiness
+from app.api.problems import ProblemError, problem_responses
+from app.api.schemas import Health, Liveness, Readiness
 from app.db.engine import Database
 from app.db.reads import TickSummary, read_last_tick
 from app.errors import EtlError
@@ -16,10 +16,6 @@ from app.errors import EtlError
 router = APIRouter(tags=["health"])
 
 PATIENCE_SECONDS: Final = 1.5
-
-UNAVAILABLE: Final[dict[int | str, dict[str, Any]]] = {
-    503: {"model": ProblemDetail, "description": "Not now; the detail says why."}
-}
 
 
 class HealthCheck:
@@ -71,7 +67,7 @@ async def get_liveness() -> Liveness:
     return Liveness(status="alive")
 
 
-@router.get("/readyz", responses=UNAVAILABLE)
+@router.get("/readyz", responses=problem_responses(_503="Not now; the detail says why."))
 async def get_readiness(resources: ResourcesDep) -> Readiness:
     """The database answers and its schema is there."""
     if not resources.schema_ready:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app.api.schemas import ProblemDetail
 from app.errors import ConfigError, EtlError, StoreError, StoreUnavailableError
 
 log = structlog.get_logger()
@@ -29,6 +30,23 @@ class ProblemError(Exception):
         self.status = status
         self.detail = detail
         self.more = more
+
+
+def problem_responses(**meanings: str) -> dict[int | str, dict[str, Any]]:
+    """
+    For a route's `responses`: which problems it may answer with, and what they mean.
+
+    Args:
+        meanings: by status, as in `_503="No database."`.
+    """
+    schema = ProblemDetail.model_json_schema()
+    return {
+        int(status.removeprefix("_")): {
+            "description": meaning,
+            "content": {"application/problem+json": {"schema": schema}},
+        }
+        for status, meaning in meanings.items()
+    }
 
 
 def problem_response(status: int, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:

@@ -3,13 +3,14 @@
 from fastapi import APIRouter
 
 from app.api.deps import ReadSessionDep
-from app.api.schemas import ProblemDetail, Stats
+from app.api.problems import problem_responses
+from app.api.schemas import Stats
 from app.db.reads import read_totals
 
 router = APIRouter(tags=["stats"])
 
 
-@router.get("/stats", responses={503: {"model": ProblemDetail, "description": "The database cannot be reached."}})
+@router.get("/stats", responses=problem_responses(_503="The database cannot be reached."))
 async def get_stats(session: ReadSessionDep) -> Stats:
     totals = await read_totals(session)
     return Stats(

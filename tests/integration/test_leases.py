@@ -73,6 +73,17 @@ async def test_an_older_epoch_moves_no_checkpoint(database: Database) -> None:
     assert moved.row_count == 0
 
 
+async def test_an_older_epoch_of_the_same_process_moves_no_checkpoint(database: Database) -> None:
+    before = await take(database, "the same", lease_seconds=0)
+    after = await take(database, "the same")
+    assert before is not None
+    assert after is not None
+
+    with pytest.raises(StoreConflictError):
+        async with database.write() as session:
+            await checkpoints.move_checkpoint(session, before, before, new_rows=0)
+
+
 async def test_a_batch_number_is_used_once(database: Database) -> None:
     held = await take(database, "holder")
     assert held is not None
