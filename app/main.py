@@ -11,6 +11,7 @@ from app.api import data, health, stats
 from app.api.docs import mount_docs
 from app.api.problems import install_problem_handlers
 from app.api.request_log import RequestLog
+from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
 from app.scheduler import running_scheduler
 from app.settings import Settings, load_settings
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         async with AsyncExitStack() as stack:
             opened = resources
             if opened is None:
+                configure_logs(level=settings.log.level, style=settings.log.format)
                 opened = await stack.enter_async_context(open_resources(settings))
             app.state.resources = opened
             app.state.health_check = health.HealthCheck(opened.database)

@@ -340,9 +340,7 @@ def _read(group: type[G], given: dict[str, Any]) -> G:
     except ValidationError as error:
         raise ConfigError("\n".join(_one_line(group, dict(item)) for item in error.errors())) from None
     except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError(
-            f".env: cannot be read ({error}); it is UTF-8 text, NAME=value on each line"
-        ) from None
+        raise ConfigError(f".env: cannot be read ({error}); it is UTF-8 text, NAME=value on each line") from None
 
 
 def _one_line(group: type[_Group], item: dict[str, Any]) -> str:

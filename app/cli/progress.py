@@ -32,7 +32,7 @@ def progress_bars(*, shown: bool) -> Iterator[OnProgress | None]:
             bars.update(
                 tasks[progress.source],  # type: ignore[arg-type]
                 completed=progress.body_bytes,
-                total=progress.size_bytes,
+                total=progress.body_bytes if progress.complete else progress.size_bytes,
                 rows=progress.counts.extracted,
             )
 

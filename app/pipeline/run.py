@@ -42,6 +42,7 @@ class Progress:
     body_bytes: int
     size_bytes: int | None
     """Of the whole body; None when nobody knows."""
+    complete: bool
 
 
 OnProgress = Callable[[Progress], None]
@@ -220,7 +221,8 @@ class _Work:
         )
         if self._on_progress is not None:
             size = self._run.input.get("size_bytes")
-            self._on_progress(Progress(self._source.name, self._run.counts, self._body_bytes, size))
+            progress = Progress(self._source.name, self._run.counts, self._body_bytes, size, complete=batch.last)
+            self._on_progress(progress)
 
 
 async def _keep_lease(run: OpenRun, database: Database) -> None:
