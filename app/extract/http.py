@@ -137,19 +137,14 @@ class Fetcher:
         self, url: str, *, token: str | None, validators: Validators | None, traffic: Traffic
     ) -> Response:
         with _source_errors(url):
-            # Around everything: a body of one byte a second must end too
-            async with asyncio.timeout(self._settings.total_timeout_seconds):
-                response = await self._open(
-                    url,
-                    token=token,
-                    validators=validators,
-                    traffic=traffic,
-                    total=self._settings.total_timeout_seconds,
-                )
-                try:
-                    body = b"" if response.status == 304 else await self._read(response, url)
-                finally:
-                    response.close()
+            # aiohttp's total runs until the body is read: one byte a second ends, too
+            response = await self._open(
+                url, token=token, validators=validators, traffic=traffic, total=self._settings.total_timeout_seconds
+            )
+            try:
+                body = b"" if response.status == 304 else await self._read(response, url)
+            finally:
+                response.close()
         traffic.bytes_received += len(body)
         links = {str(rel): str(link["url"]) for rel, link in response.links.items() if "url" in link}
         return Response(response.status, body, _validators(response), links, "Link" in response.headers)
