@@ -245,6 +245,21 @@ async def test_a_key_that_comes_again_in_a_later_batch_is_met_by_the_table(
     assert await sql.fetchval("SELECT name FROM normalized_data WHERE source_id = '3'") == "again"
 
 
+async def test_a_record_that_changes_back_in_the_next_batch_ends_as_the_file_ends(
+    tick: Tick, source_server: SourceServer, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching.batches, "__kwdefaults__", {"max_records": 10, "max_seconds": 1.0})
+    others = "".join(f"{n},name {n}\n" for n in range(100, 109))
+    source_server.put("/items.csv", f"id,name\n{others}1,first\n".encode())
+    await tick("csv")
+    source_server.put("/items.csv", f"id,name\n{others}1,other\n1,first\n{others}".encode())
+
+    done = await tick("csv")
+
+    assert done.reports[0].counts.updated == 2
+    assert await sql.fetchval("SELECT name FROM normalized_data WHERE source_id = '1'") == "first"
+
+
 async def test_a_failed_walk_goes_on_at_the_next_page(
     tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
 ) -> None:
@@ -297,7 +312,7 @@ async def test_the_exact_count_is_kept_with_the_checkpoint(
 async def test_a_changed_mapping_normalizes_again_without_landing(
     tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
 ) -> None:
-    source_server.put("/items.csv", CSV)
+    source_server.put("/items.csv", CSV, etag='"not to be trusted now"')
     await tick("csv")
     await sql.execute("UPDATE etl_checkpoint SET mapping_hash = 'another'")
     await sql.execute("UPDATE normalized_data SET name = 'as the other mapping had it' WHERE source_id = '1'")
