@@ -1,14 +1,13 @@
 """`python -m app` and the console script `etl`."""
 
 import sys
-
-from fastapi import FastAPI
+from typing import Any
 
 from app.cli import run_cli
 from app.resources import Resources
 
 
-def build_app(resources: Resources) -> FastAPI:
+def build_app(resources: Resources) -> Any:
     # Here and not above: `etl run` need not wait for FastAPI
     from app.main import create_app
 

@@ -143,6 +143,9 @@ async def _repeat(resources: Resources) -> None:
             tick = await run_tick(resources, list(resources.catalog), trigger="schedule")
             if tick.store_failed:
                 wait = min(interval, STORE_RETRY_SECONDS)
+            elif tick.locked:
+                # Whoever holds the lease may have died with it; by then it has expired
+                wait = min(interval, resources.settings.schedule.lease_seconds)
         await asyncio.sleep(max(0.0, started + wait - monotonic()))
 
 

@@ -1,11 +1,16 @@
 """One line per request: method, path, status, seconds. No query, no header, no body."""
 
+import logging
+from typing import Final
+
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clock import monotonic
 
 log = structlog.get_logger()
+
+PROBES: Final = frozenset({"/livez", "/readyz", "/health"})
 
 
 class RequestLog:
@@ -28,7 +33,10 @@ class RequestLog:
         try:
             await self._app(scope, receive, note_status)
         finally:
-            log.info(
+            # Probes come every few seconds, and say nothing while all is well
+            is_quiet = status < 400 and scope["path"] in PROBES
+            log.log(
+                logging.DEBUG if is_quiet else logging.INFO,
                 "request",
                 method=scope["method"],
                 path=scope["path"],

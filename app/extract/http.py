@@ -23,7 +23,7 @@ from app.errors import (
 )
 from app.extract.retry import RETRIABLE_STATUSES, RetryPolicy, parse_retry_after
 from app.records import Traffic, Validators
-from app.settings import HttpSettings
+from app.settings.groups import HttpSettings
 
 log = structlog.get_logger()
 

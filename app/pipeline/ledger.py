@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 CLOSE_PATIENCE_SECONDS: Final = 120.0
 """How long a run that failed waits for the database to come back, so as to say why."""
+TAKEOVER_PATIENCE_SECONDS: Final = 2.0
+"""How long a run waits for a lease that another process holds: PostgreSQL takes a moment to notice a kill."""
 STOP_PATIENCE_SECONDS: Final = 3.0
 """The same for a run that was told to stop."""
 
@@ -61,21 +63,24 @@ async def open_run(
     recorded and goes on; a cancelled run is closed as interrupted, shielded.
     """
     started = monotonic()
-    await presence.announce()
-    async with database.write() as session:
-        checkpoint = await checkpoints.take_lease(
-            session,
-            source=source.name,
-            resource=source.resource,
-            holder=presence.holder,
+    run = None
+    # A process that was killed a moment ago may still look alive
+    while run is None and monotonic() - started < TAKEOVER_PATIENCE_SECONDS:
+        run = await _try_to_open(
+            source,
+            database=database,
+            presence=presence,
             lease_seconds=lease_seconds,
+            tick_id=tick_id,
+            trigger=trigger,
         )
-        if checkpoint is not None:
-            run_id = await runs.open_run(session, checkpoint, tick_id=tick_id, trigger=trigger)
-    if checkpoint is None:
+        if run is None:
+            await asyncio.sleep(0.1)
+    if run is None:
         log.info("run_skipped", source=source.name, resource=source.resource, reason="another process runs it")
         yield None
         return
+    run_id, checkpoint = run.run_id, run.checkpoint
     structlog.contextvars.bind_contextvars(source=source.name, run_id=run_id)
     log.info(
         "run_started",
@@ -83,7 +88,6 @@ async def open_run(
         epoch=checkpoint.epoch,
         resumes_at_page=checkpoint.cursor.page,
     )
-    run = OpenRun(run_id, tick_id, checkpoint, lease_seconds)
     error: BaseException | None = None
     try:
         yield run
@@ -96,6 +100,30 @@ async def open_run(
         run.report = _report(run, error, seconds=monotonic() - started)
         await _close(database, run, run.report, stopping=isinstance(error, asyncio.CancelledError))
         structlog.contextvars.unbind_contextvars("source", "run_id")
+
+
+async def _try_to_open(
+    source: SourceSpec,
+    *,
+    database: Database,
+    presence: Presence,
+    lease_seconds: float,
+    tick_id: UUID,
+    trigger: Trigger,
+) -> OpenRun | None:
+    await presence.announce()
+    async with database.write() as session:
+        checkpoint = await checkpoints.take_lease(
+            session,
+            source=source.name,
+            resource=source.resource,
+            holder=presence.holder,
+            lease_seconds=lease_seconds,
+        )
+        if checkpoint is None:
+            return None
+        run_id = await runs.open_run(session, checkpoint, tick_id=tick_id, trigger=trigger)
+    return OpenRun(run_id, tick_id, checkpoint, lease_seconds)
 
 
 def _report(run: OpenRun, error: BaseException | None, *, seconds: float) -> RunReport:

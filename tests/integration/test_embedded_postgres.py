@@ -125,8 +125,14 @@ def postmaster_pid(home: Path) -> int:
 
 def is_running(pid: int) -> bool:
     """Whether it is a live server: a zombie and a stranger have no such arguments."""
-    shown = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return "postgres -D" in shown.stdout
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return False
+        command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+        arguments = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return "postgres -D" in arguments
 
 
 def query(server: EmbeddedServer, sql: str) -> str:

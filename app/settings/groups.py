@@ -1,37 +1,29 @@
 """
-Settings: environment and `.env`, grouped by the room that reads them.
+The variables, grouped by the room that reads them.
 
 Each field names its variable, its unit or range, and an example, so that a
 wrong value can be answered with one line that says how to write it right.
-`.env.example` lists them all; a test holds the two together.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.errors import ConfigError
-
-SAMPLE_CSV = Path(__file__).parent / "demo" / "data" / "products.csv"
+SAMPLE_CSV = Path(__file__).parents[1] / "demo" / "data" / "products.csv"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class _Group(BaseSettings):
+class Group(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
 
-G = TypeVar("G", bound=_Group)
-
-
-class DatabaseSettings(_Group):
+class DatabaseSettings(Group):
     url: SecretStr | None = Field(
         None,
         validation_alias="DATABASE_URL",
@@ -98,7 +90,7 @@ class DatabaseSettings(_Group):
         return self
 
 
-class EmbeddedSettings(_Group):
+class EmbeddedSettings(Group):
     data_dir: Path = Field(
         Path("~/.local/share/etl-river"),
         validation_alias="ETL_DATA_DIR",
@@ -118,7 +110,7 @@ class EmbeddedSettings(_Group):
         return value.expanduser().absolute() if value else None
 
 
-class SourceSettings(_Group):
+class SourceSettings(Group):
     api_host: str = Field(
         "https://jsonplaceholder.typicode.com",
         validation_alias="API_HOST",
@@ -160,7 +152,7 @@ class SourceSettings(_Group):
         return _checked_http_url(value)
 
 
-class HttpSettings(_Group):
+class HttpSettings(Group):
     connect_timeout_seconds: Seconds = Field(
         5.0, validation_alias="HTTP_CONNECT_TIMEOUT_SECONDS", description="To reach a source.", examples=[5]
     )
@@ -212,7 +204,7 @@ class HttpSettings(_Group):
     )
 
 
-class ScheduleSettings(_Group):
+class ScheduleSettings(Group):
     interval_seconds: float = Field(
         900.0,
         ge=1,
@@ -239,7 +231,7 @@ class ScheduleSettings(_Group):
     )
 
 
-class ServerSettings(_Group):
+class ServerSettings(Group):
     host: str = Field("127.0.0.1", validation_alias="HOST", description="Address to listen on.", examples=["127.0.0.1"])
     port: int = Field(
         8000,
@@ -271,7 +263,7 @@ class ServerSettings(_Group):
         return value
 
 
-class LogSettings(_Group):
+class LogSettings(Group):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error.", examples=["info"]
     )
@@ -288,23 +280,7 @@ class LogSettings(_Group):
         return value.lower() if isinstance(value, str) else value
 
 
-class Settings:
-    """All groups, read once. Build it with `load_settings`."""
-
-    def __init__(self, overrides: Mapping[str, Any] | None = None) -> None:
-        given = {name: value for name, value in (overrides or {}).items() if value is not None}
-        self.database = _read(DatabaseSettings, given)
-        self.embedded = _read(EmbeddedSettings, given)
-        self.sources = _read(SourceSettings, given)
-        self.http = _read(HttpSettings, given)
-        self.schedule = _read(ScheduleSettings, given)
-        self.server = _read(ServerSettings, given)
-        self.log = _read(LogSettings, given)
-        if given:
-            raise ConfigError(f"unknown settings: {', '.join(sorted(given))}")
-
-
-GROUPS: tuple[type[_Group], ...] = (
+GROUPS: tuple[type[Group], ...] = (
     DatabaseSettings,
     EmbeddedSettings,
     SourceSettings,
@@ -313,47 +289,6 @@ GROUPS: tuple[type[_Group], ...] = (
     ServerSettings,
     LogSettings,
 )
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """
-    Read the settings.
-
-    Args:
-        overrides: by variable name (`PORT=8001`); they win over environment and `.env`.
-
-    Raises:
-        ConfigError: one line for each wrong variable, with a right example.
-    """
-    return Settings(overrides)
-
-
-def variables() -> dict[str, FieldInfo]:
-    """Every variable the service reads, with its field; in the order of the groups."""
-    return {str(field.validation_alias): field for group in GROUPS for field in group.model_fields.values()}
-
-
-def _read(group: type[G], given: dict[str, Any]) -> G:
-    names = [str(field.validation_alias) for field in group.model_fields.values()]
-    try:
-        return group(**{name: given.pop(name) for name in names if name in given})
-    except ValidationError as error:
-        raise ConfigError("\n".join(_one_line(group, dict(item)) for item in error.errors())) from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f".env: cannot be read ({error}); it is UTF-8 text, NAME=value on each line") from None
-
-
-def _one_line(group: type[_Group], item: dict[str, Any]) -> str:
-    fault = str(item["msg"]).removeprefix("Value error, ")
-    if not item["loc"]:
-        return fault
-    name = str(item["loc"][0])
-    field = next(field for field in group.model_fields.values() if field.validation_alias == name)
-    example = f"{name}={(field.examples or [field.default])[0]}"
-    # A URL may carry a password: only values that cannot hold a secret are shown.
-    harmless = field.annotation is not None and field.annotation not in {SecretStr | None, str}
-    shown = f"={item['input']!s:.60}" if harmless and isinstance(item.get("input"), str | int | float) else ""
-    return f"{name}{shown}: {fault[:1].lower()}{fault[1:]}; for example {example}"
 
 
 def _checked_http_url(value: str) -> str:
