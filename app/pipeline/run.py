@@ -47,8 +47,8 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 
-MAX_FLIGHTS: Final = 2
-"""Batches of one run being written at once: PostgreSQL works on one while the other is encoded and sent."""
+MAX_FLIGHTS: Final = 3
+"""Batches of one run being written at once: PostgreSQL works on one while others are encoded and sent."""
 
 
 class _Flight(NamedTuple):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, cast
 
 from app.land import Landed, storable
 from app.load import StagedBatch
@@ -111,7 +111,8 @@ class _Staging:
         for index, rejection in self._landed.rejections.items():
             self._reject(index, rejection)
         todo = self._changed()
-        source_ids = [str(key) for key in _pick(self._landed.source_ids, todo)]
+        # Only a rejected record has no key, and those are not among them
+        source_ids = cast("list[str]", _pick(self._landed.source_ids, todo))
         normalized = self._rules.normalizer.normalize(source_ids, _pick(self._landed.fields, todo))
         plain: Sequence[int] = range(len(todo))
         if self._current or self._repeated or normalized.rejections:
@@ -174,7 +175,7 @@ class _Staging:
             indexes = [todo[at] for at in plain if at not in noted]
         self._batch.plain_raw_rows = PlainRawRows(
             id=raw_ids,
-            source_id=[str(key) for key in _pick(landed.source_ids, indexes)],
+            source_id=cast("list[str]", _pick(landed.source_ids, indexes)),
             payload=_pick(landed.payloads, indexes),
             content_hash=_pick(landed.hashes, indexes),
             page=_pick(landed.pages, indexes),
