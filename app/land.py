@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.records import RawKind, Records, Rejection
+from app.records import RawKind, Records, Rejection, is_storable
 
 ReadKeys = Callable[[list[Any]], tuple[list[str | None], dict[int, Rejection]]]
 """Parsed records → their keys, and by index why one has none."""
@@ -69,20 +69,10 @@ def storable(payload: str, *, kind: RawKind) -> tuple[str, str | None]:
     for CSV and as a JSON string otherwise, so that `decode(payload, 'escape')`
     or `decode(payload #>> '{}', 'escape')` gives back the bytes.
     """
-    if "\x00" not in payload and _is_utf8(payload):
+    if is_storable(payload):
         return payload, None
     escaped = _escape(payload.encode("utf-8", "surrogateescape"))
     return (escaped if kind == "csv" else json.dumps(escaped)), "escape"
-
-
-def _is_utf8(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _escape(data: bytes) -> str:

@@ -18,6 +18,19 @@ Trigger = Literal["schedule", "command"]
 TickStatus = Literal["never", "running", "success", "partial", "failed"]
 
 
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL's text can hold it: no U+0000, no lone surrogate."""
+    if "\x00" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Rejection(NamedTuple):
     """Why a record could not be normalized. A value, never an exception."""
 

@@ -12,6 +12,7 @@ import structlog
 from app.clock import monotonic
 from app.db import runs
 from app.errors import EtlError, StoreError
+from app.pipeline.ledger import RunOrder
 from app.pipeline.run import OnProgress, run_source
 from app.records import RunReport, Trigger
 from app.resources import Resources
@@ -74,13 +75,10 @@ async def run_tick(
         async with turns:
             try:
                 report = await run_source(
-                    source,
+                    RunOrder(source, tick.tick_id, trigger, resources.settings.schedule.lease_seconds),
                     database=resources.database,
                     fetcher=resources.fetcher,
                     presence=resources.presence,
-                    lease_seconds=resources.settings.schedule.lease_seconds,
-                    tick_id=tick.tick_id,
-                    trigger=trigger,
                     on_progress=on_progress,
                 )
             except EtlError as error:

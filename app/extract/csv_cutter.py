@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.errors import SourceMalformedError
-from app.records import Records, Rejection
+from app.records import Records, Rejection, is_storable
 
 MAX_RECORD_CHARACTERS: Final = 1024 * 1024
 """A quoted field that is still open after this much is a stray quote, not a field."""
@@ -63,7 +63,7 @@ class CsvCutter:
             self._at_start = False
         lines = _lines(self._text)
         records, taken = self._cut(lines, final=final)
-        if _is_suspicious(self._text):
+        if not is_storable(self._text):
             for at, payload in enumerate(records.payloads):
                 if at not in records.faults and (fault := _unstorable(payload)) is not None:
                     records.faults[at] = fault
@@ -161,19 +161,6 @@ def _is_well_formed(lines: list[str]) -> bool:
 def _is_open(lines: list[str]) -> bool:
     """Whether a quote is still open at the end: then one more line makes no further row."""
     return bool(lines) and len(list(csv.reader([*lines, "\n"]))) == len(list(csv.reader(lines)))
-
-
-def _is_suspicious(text: str) -> bool:
-    """Whether it holds a character that PostgreSQL's text cannot."""
-    if "\x00" in text:
-        return True
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _unstorable(payload: str) -> Rejection | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from app.errors import ConfigError
-from app.records import Rejection
+from app.records import Rejection, is_storable
 
 MAX_KEY_CHARACTERS: Final = 2000
 USUAL_KEYS: Final = ("id", "uuid", "key", "code")
@@ -72,6 +72,6 @@ def _refuse(key: str) -> Rejection | None:
         return MISSING_KEY
     if len(key) > MAX_KEY_CHARACTERS:
         return Rejection("key_too_long", "source_id", f"{len(key)} characters; at most {MAX_KEY_CHARACTERS}")
-    if "\x00" in key or any("\ud800" <= character <= "\udfff" for character in key):
+    if not is_storable(key):
         return Rejection("unstorable_key", "source_id", "the key holds U+0000 or a lone surrogate")
     return None

@@ -28,6 +28,16 @@ STOP_PATIENCE_SECONDS: Final = 3.0
 """The same for a run that was told to stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """What is to be run, in which tick, and why."""
+
+    source: SourceSpec
+    tick_id: UUID
+    trigger: Trigger
+    lease_seconds: float
+
+
 @dataclass(slots=True)
 class OpenRun:
     """A run in progress."""
@@ -47,15 +57,7 @@ class OpenRun:
 
 
 @asynccontextmanager
-async def open_run(
-    source: SourceSpec,
-    *,
-    database: Database,
-    presence: Presence,
-    lease_seconds: float,
-    tick_id: UUID,
-    trigger: Trigger,
-) -> AsyncIterator[OpenRun | None]:
+async def open_run(order: RunOrder, *, database: Database, presence: Presence) -> AsyncIterator[OpenRun | None]:
     """
     Take the lease and record a run; None when another process holds the lease.
 
@@ -66,25 +68,20 @@ async def open_run(
     run = None
     # A process that was killed a moment ago may still look alive
     while run is None and monotonic() - started < TAKEOVER_PATIENCE_SECONDS:
-        run = await _try_to_open(
-            source,
-            database=database,
-            presence=presence,
-            lease_seconds=lease_seconds,
-            tick_id=tick_id,
-            trigger=trigger,
-        )
+        run = await _try_to_open(order, database=database, presence=presence)
         if run is None:
             await asyncio.sleep(0.1)
     if run is None:
-        log.info("run_skipped", source=source.name, resource=source.resource, reason="another process runs it")
+        log.info(
+            "run_skipped", source=order.source.name, resource=order.source.resource, reason="another process runs it"
+        )
         yield None
         return
     run_id, checkpoint = run.run_id, run.checkpoint
-    structlog.contextvars.bind_contextvars(source=source.name, run_id=run_id)
+    structlog.contextvars.bind_contextvars(source=order.source.name, run_id=run_id)
     log.info(
         "run_started",
-        resource=source.resource,
+        resource=order.source.resource,
         epoch=checkpoint.epoch,
         resumes_at_page=checkpoint.cursor.page,
     )
@@ -102,28 +99,20 @@ async def open_run(
         structlog.contextvars.unbind_contextvars("source", "run_id")
 
 
-async def _try_to_open(
-    source: SourceSpec,
-    *,
-    database: Database,
-    presence: Presence,
-    lease_seconds: float,
-    tick_id: UUID,
-    trigger: Trigger,
-) -> OpenRun | None:
+async def _try_to_open(order: RunOrder, *, database: Database, presence: Presence) -> OpenRun | None:
     await presence.announce()
     async with database.write() as session:
         checkpoint = await checkpoints.take_lease(
             session,
-            source=source.name,
-            resource=source.resource,
+            source=order.source.name,
+            resource=order.source.resource,
             holder=presence.holder,
-            lease_seconds=lease_seconds,
+            lease_seconds=order.lease_seconds,
         )
         if checkpoint is None:
             return None
-        run_id = await runs.open_run(session, checkpoint, tick_id=tick_id, trigger=trigger)
-    return OpenRun(run_id, tick_id, checkpoint, lease_seconds)
+        run_id = await runs.open_run(session, checkpoint, tick_id=order.tick_id, trigger=order.trigger)
+    return OpenRun(run_id, order.tick_id, checkpoint, order.lease_seconds)
 
 
 def _report(run: OpenRun, error: BaseException | None, *, seconds: float) -> RunReport:

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 import structlog
 
@@ -25,9 +24,9 @@ from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.batches import Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
-from app.pipeline.ledger import OpenRun, open_run
+from app.pipeline.ledger import OpenRun, RunOrder, open_run
 from app.pipeline.staging import StagingRules, drop_known_versions, stage
-from app.records import Counts, CurrentRow, RunReport, Trigger
+from app.records import Counts, CurrentRow, RunReport
 from app.sources.spec import SourceSpec
 
 log = structlog.get_logger()
@@ -57,14 +56,11 @@ class _Flight(NamedTuple):
 
 
 async def run_source(
-    source: SourceSpec,
+    order: RunOrder,
     *,
     database: Database,
     fetcher: Fetcher,
     presence: Presence,
-    lease_seconds: float,
-    tick_id: UUID,
-    trigger: Trigger,
     on_progress: OnProgress | None = None,
 ) -> RunReport | None:
     """
@@ -76,17 +72,10 @@ async def run_source(
     Raises:
         StoreError: the run could not even be opened.
     """
-    async with open_run(
-        source,
-        database=database,
-        presence=presence,
-        lease_seconds=lease_seconds,
-        tick_id=tick_id,
-        trigger=trigger,
-    ) as run:
+    async with open_run(order, database=database, presence=presence) as run:
         if run is None:
             return None
-        work = _Work(source, run, database=database, fetcher=fetcher, on_progress=on_progress)
+        work = _Work(order.source, run, database=database, fetcher=fetcher, on_progress=on_progress)
         await _alongside(work.pump(), _keep_lease(run, database))
     return run.report
 
