@@ -40,7 +40,6 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
             app.state.resources = opened
             app.state.health_check = health.HealthCheck(opened.database)
             stack.push_async_callback(app.state.health_check.close)
-            await opened.prepare_schema()
             await stack.enter_async_context(running_scheduler(opened))
             yield
 

@@ -47,6 +47,8 @@ def translate(error: BaseException) -> StoreError | ConfigError:
         return KeyTakenError(message)
     if state in _CONFLICT:
         return StoreConflictError(f"{message} (SQLSTATE {state})")
+    if isinstance(original, asyncpg.ClientConfigurationError):
+        return ConfigError(f"DATABASE_URL: {message}")
     if state in _CONFIG:
         return ConfigError(f"DATABASE_URL: {message} (SQLSTATE {state})")
     if not state or isinstance(error, InterfaceError):

@@ -52,7 +52,7 @@ async def test_sslmode_in_the_url_means_what_libpq_says(dsn: str) -> None:
     await database.ping()
     await database.close()
 
-    with pytest.raises(StoreError):
+    with pytest.raises(ConfigError, match="sslmode"):
         await Database(joined.replace("disable", "no-such-mode")).ping()
 
 
