@@ -114,9 +114,11 @@ class _Work:
                 keys = landed.keys
                 # A batch may neither look up nor write keys that another one is writing: it would see them
                 # too early, or block a transaction that it waits for itself
-                while len(flights) == MAX_FLIGHTS or any(not keys.isdisjoint(flight.keys) for flight in flights):
+                while any(not keys.isdisjoint(flight.keys) for flight in flights):
                     await flights.popleft().task
                 staged = await self._stage(batch, landed)
+                if len(flights) == MAX_FLIGHTS:
+                    await flights.popleft().task
                 before = flights[-1].task if flights else None
                 flights.append(_Flight(asyncio.create_task(self._commit(batch, landed, staged, before=before)), keys))
             while flights:
