@@ -15,7 +15,8 @@ from aiofiles.threadpool.binary import AsyncBufferedReader
 from app.clock import utc_now
 from app.errors import SourceMalformedError, SourceRefusedError, SourceUnavailableError
 from app.extract.csv_cutter import CsvCutter, Slice
-from app.extract.http import Fetcher, redact
+from app.extract.http import Fetcher
+from app.extract.http_errors import redact
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
 from app.sources.spec import CsvSource
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Self
 
 import aiohttp
 import structlog
@@ -21,13 +19,12 @@ from app.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from app.extract.http_errors import redact, source_errors
 from app.extract.retry import RETRIABLE_STATUSES, RetryPolicy, parse_retry_after
 from app.records import Traffic, Validators
 from app.settings.groups import HttpSettings
 
 log = structlog.get_logger()
-
-_SECRET_PARAM: Final = re.compile(r"key|token|secret|passw|auth|sig|session|credential|code", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ class Fetcher:
     async def _get_once(
         self, url: str, *, token: str | None, validators: Validators | None, traffic: Traffic
     ) -> Response:
-        with _source_errors(url):
+        with source_errors(url):
             # aiohttp's total runs until the body is read: one byte a second ends, too
             response = await self._open(
                 url, token=token, validators=validators, traffic=traffic, total=self._settings.total_timeout_seconds
@@ -146,8 +143,7 @@ class Fetcher:
             finally:
                 response.close()
         traffic.bytes_received += len(body)
-        links = {str(rel): str(link["url"]) for rel, link in response.links.items() if "url" in link}
-        return Response(response.status, body, _validators(response), links, "Link" in response.headers)
+        return Response(response.status, body, _validators(response), _links(response, url), "Link" in response.headers)
 
     async def _open(
         self,
@@ -172,7 +168,7 @@ class Fetcher:
             connect=self._settings.connect_timeout_seconds,
             sock_read=self._settings.read_timeout_seconds,
         )
-        with _source_errors(url):
+        with source_errors(url):
             response = await self._session.get(url, headers=headers, timeout=timeout, max_redirects=5)
             try:
                 _check_status(response, url, conditional=bool(validators))
@@ -218,7 +214,7 @@ class Body:
         stream = self._response.content.iter_any().__aiter__()
         while True:
             began = monotonic()
-            with _source_errors(self._url):
+            with source_errors(self._url):
                 part = await anext(stream, b"")
             if not part:
                 return
@@ -248,33 +244,6 @@ class Body:
             )
 
 
-class _source_errors:  # noqa: N801 -- reads as the statement it is: `with _source_errors(url):`
-    """aiohttp's errors → ours, the URL attached without its secrets."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None or isinstance(error, SourceError) or not isinstance(error, Exception):
-            return
-        what = f"GET {redact(self._url)}"
-        if isinstance(error, aiohttp.InvalidURL):
-            raise SourceRefusedError(f"{what}: not a valid URL") from error
-        if isinstance(error, aiohttp.TooManyRedirects):
-            raise SourceRefusedError(f"{what}: more than 5 redirects") from error
-        if isinstance(error, TimeoutError):
-            raise SourceUnavailableError(f"{what}: timed out ({_timeout_reason(error)})") from error
-        if isinstance(error, aiohttp.ClientPayloadError):
-            raise SourceUnavailableError(f"{what}: the body was cut or its encoding is broken") from error
-        if isinstance(error, aiohttp.ClientError | OSError):
-            raise SourceUnavailableError(f"{what}: {_plain(error)}") from error
-
-
 def _check_status(response: aiohttp.ClientResponse, url: str, *, conditional: bool) -> None:
     status = response.status
     if status == 200 or (status == 304 and conditional):
@@ -288,32 +257,12 @@ def _check_status(response: aiohttp.ClientResponse, url: str, *, conditional: bo
     raise SourceRefusedError(what)
 
 
+def _links(response: aiohttp.ClientResponse, url: str) -> dict[str, str]:
+    try:
+        return {str(rel): str(link["url"]) for rel, link in response.links.items() if "url" in link}
+    except ValueError as error:
+        raise SourceMalformedError(f"GET {redact(url)}: its Link header holds what is no URL") from error
+
+
 def _validators(response: aiohttp.ClientResponse) -> Validators:
     return Validators(etag=response.headers.get("ETag"), last_modified=response.headers.get("Last-Modified"))
-
-
-def _timeout_reason(error: TimeoutError) -> str:
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "no connection"
-    if isinstance(error, aiohttp.SocketTimeoutError):
-        return "silence; HTTP_READ_TIMEOUT_SECONDS"
-    return "not complete in time; HTTP_TOTAL_TIMEOUT_SECONDS"
-
-
-def _plain(error: BaseException) -> str:
-    text = str(getattr(error, "os_error", error)) or type(error).__name__
-    return re.sub(r"://[^/@\s]*@", "://", text)[:200]
-
-
-def redact(url: str) -> str:
-    """A URL fit for logs and messages: no user, no password, no value of a parameter that sounds secret."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "(unreadable URL)"
-    query = [
-        (name, "***" if _SECRET_PARAM.search(name) else value)
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-    ]
-    return urlunsplit((parts.scheme, host, parts.path, urlencode(query, safe="*"), ""))

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 import structlog
 
 from app.errors import SourceMalformedError
-from app.extract.http import Fetcher, Response, redact
+from app.extract.http import Fetcher, Response
+from app.extract.http_errors import redact
 from app.extract.json_records import cut_records
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
 from app.sources.spec import ApiSource

@@ -44,6 +44,21 @@ async def reason(sql: asyncpg.Connection, source: str) -> tuple[str, str, str]:
         (Fault(bytes_per_second=1), "transient_error", "timed out"),
         (Fault(cut_after=50), "transient_error", "cut"),
         (Fault(status=429, headers={"Retry-After": "3600"}), "transient_error", "asks to wait 3600 s"),
+        (Fault(status=204), "config_error", "HTTP 204"),
+        (Fault(status=304), "config_error", "HTTP 304"),
+        (Fault(status=302, headers={"Location": "file:///etc/passwd"}), "config_error", "cannot"),
+        (Fault(status=200, headers={"Content-Encoding": "gzip"}, body=b"junk"), "transient_error", "encoding"),
+        (Fault(status=200, headers={"X-Long": "x" * 20_000}, body=b"[]"), "transient_error", "Got more than"),
+        (
+            Fault(status=200, headers={"Link": '<http://h:99999999/>; rel="next"'}, body=b"[]"),
+            "data_error",
+            "Link header",
+        ),
+        (
+            Fault(status=200, headers={"Link": '<http://evil.example/>; rel="next"'}, body=b"[]"),
+            "data_error",
+            "elsewhere",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.api.paging import PageCursor, decode_cursor, encode_cursor, filter_mark
 from app.api.problems import ProblemError
 from app.errors import SourceUnavailableError
-from app.extract.http import redact
+from app.extract.http_errors import redact
 from app.extract.retry import RetryPolicy, parse_retry_after
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
