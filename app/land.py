@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,35 +25,25 @@ class Landed:
     source_ids: list[str | None] = field(default_factory=list)
     rejections: dict[int, Rejection] = field(default_factory=dict)
     """By index: records with a fault or without a key."""
+    keys: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.payloads)
 
-    @property
-    def keys(self) -> set[str]:
-        return {source_id for source_id in self.source_ids if source_id is not None}
 
-
-def land_records(parts: Iterable[tuple[int, Records]], *, read_keys: ReadKeys) -> Landed:
-    """
-    Name and hash the records of some pages; one with a fault or without a key is rejected, never dropped.
-
-    Args:
-        parts: page number and records.
-    """
-    landed = Landed()
-    for page, records in parts:
-        begin = len(landed)
-        landed.payloads += records.payloads
-        landed.positions += records.positions
-        landed.fields += records.fields
-        landed.pages += [page] * len(records)
-        landed.rejections.update((begin + at, fault) for at, fault in records.faults.items())
-    landed.hashes = _hashes(landed.payloads)
-    landed.source_ids, keyless = read_keys(landed.fields)
-    for at, rejection in keyless.items():
-        landed.rejections.setdefault(at, rejection)
-    return landed
+def land_records(landed: Landed, page: int, records: Records, *, read_keys: ReadKeys) -> None:
+    """Name, hash and add records of a page; one with a fault or without a key is rejected, never dropped."""
+    begin = len(landed)
+    source_ids, keyless = read_keys(records.fields)
+    landed.payloads += records.payloads
+    landed.positions += records.positions
+    landed.fields += records.fields
+    landed.pages += [page] * len(records)
+    landed.hashes += _hashes(records.payloads)
+    landed.source_ids += source_ids
+    landed.keys.update(filter(None, source_ids))
+    for at, rejection in (keyless | records.faults).items():
+        landed.rejections[begin + at] = rejection
 
 
 def _hashes(payloads: list[str]) -> list[bytes]:

@@ -166,7 +166,7 @@ class NormalizedRows:
 
 @dataclass(slots=True)
 class PlainRawRows:
-    """Loaded records about which nothing more is to be said, column by column."""
+    """Loaded records that were new, each the only one of its key: the many, column by column."""
 
     id: list[int] = field(default_factory=list)
     source_id: list[str] = field(default_factory=list)
@@ -174,6 +174,8 @@ class PlainRawRows:
     content_hash: list[bytes] = field(default_factory=list)
     page: list[int] = field(default_factory=list)
     position: list[int] = field(default_factory=list)
+    notes: list[tuple[Note, ...] | None] = field(default_factory=list)
+    """Empty when no row has any."""
 
     def __len__(self) -> int:
         return len(self.id)

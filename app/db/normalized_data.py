@@ -1,17 +1,18 @@
 """`normalized_data`: insert what is new by COPY, bring the rest up to date through a staging table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import Text, any_, bindparam, func, select, text
+from sqlalchemy import Table, Text, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import NormalizedData
 from app.records import CurrentRow, NormalizedRows
+
+_TABLE: Final = cast("Table", NormalizedData.__table__)
 
 _STAGING: Final = """
 CREATE TEMPORARY TABLE normalized_staging (
@@ -78,7 +79,7 @@ async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str
     """
     if not rows:
         return 0
-    columns = _columns(rows, source=source, run_id=run_id)
+    columns = _columns(rows)
     for name in ("created_at", "updated_at"):
         moments = columns[name]
         if not any(moments):
@@ -86,7 +87,7 @@ async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str
         elif not all(moments):
             now = (await session.execute(select(func.now()))).scalar_one()
             columns[name] = [moment or now for moment in moments]
-    await copy_rows(session, NormalizedData.__tablename__, tuple(columns), zip(*columns.values(), strict=False))
+    await copy_rows(session, _TABLE, columns, source=source, run_id=run_id)
     return len(rows)
 
 
@@ -103,12 +104,10 @@ async def upsert_changed(session: WriteSession, rows: NormalizedRows, *, source:
     if not rows:
         return 0, 0
     await session.execute(text(_STAGING))
-    columns = _columns(rows, source=source, run_id=run_id)
-    await copy_rows(session, "normalized_staging", tuple(columns), zip(*columns.values(), strict=False))
+    await copy_rows(session, _TABLE, _columns(rows), into="normalized_staging", source=source, run_id=run_id)
     inserted, updated = (await session.execute(text(_UPSERT))).one()
     return inserted, updated
 
 
-def _columns(rows: NormalizedRows, *, source: str, run_id: int) -> dict[str, Iterable[Any]]:
-    columns: dict[str, Iterable[Any]] = {item.name: getattr(rows, item.name) for item in fields(NormalizedRows)}
-    return {**columns, "source": repeat(source), "run_id": repeat(run_id)}
+def _columns(rows: NormalizedRows) -> dict[str, list[Any]]:
+    return {item.name: getattr(rows, item.name) for item in fields(NormalizedRows)}

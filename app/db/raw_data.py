@@ -3,17 +3,16 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from itertools import repeat
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import LargeBinary, Text, and_, any_, bindparam, func, or_, select
+from sqlalchemy import LargeBinary, Table, Text, and_, any_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import RawApiData, RawCsvData
-from app.records import PlainRawRows, RawKind, RawRow, VersionKey
+from app.records import Note, PlainRawRows, RawKind, RawRow, VersionKey
 
 TABLES: Final[dict[RawKind, type[RawApiData] | type[RawCsvData]]] = {
     "rest": RawApiData,
@@ -30,7 +29,7 @@ _RARE: Final[dict[str, Callable[[RawRow], Any]]] = {
     "reject_code": lambda row: row.rejection.code if row.rejection else None,
     "reject_field": lambda row: row.rejection.field if row.rejection else None,
     "reject_detail": lambda row: row.rejection.detail if row.rejection else None,
-    "notes": lambda row: json.dumps([note._asdict() for note in row.notes]) if row.notes else None,
+    "notes": lambda row: _notes_json(row.notes) if row.notes else None,
 }
 
 
@@ -40,19 +39,10 @@ async def append_plain_rows(
     """Append loaded records as they are: the caller has decided that each is a change."""
     if not rows:
         return
-    columns = [item.name for item in fields(PlainRawRows)]
-    await copy_rows(
-        session,
-        TABLES[kind].__tablename__,
-        (*columns, "source", "run_id", "kind"),
-        zip(
-            *(getattr(rows, name) for name in columns),
-            repeat(source),
-            repeat(run_id),
-            repeat(kind),
-            strict=False,
-        ),
-    )
+    columns = {item.name: getattr(rows, item.name) for item in fields(PlainRawRows) if item.name != "notes"}
+    if rows.notes:
+        columns["notes"] = [notes and _notes_json(notes) for notes in rows.notes]
+    await copy_rows(session, _table(kind), columns, source=source, run_id=run_id, kind=kind)
 
 
 async def append_raw_rows(
@@ -61,16 +51,9 @@ async def append_raw_rows(
     """The same, for records about which there is more to say."""
     if not rows:
         return
+    columns = {name: list(map(attrgetter(name), rows)) for name in _COMMON}
     rare = {name: column for name, read in _RARE.items() if any(column := [read(row) for row in rows])}
-    await copy_rows(
-        session,
-        TABLES[kind].__tablename__,
-        (*_COMMON, "source", "run_id", "kind", *rare),
-        (
-            (*usual, source, run_id, kind, *extra)
-            for usual, *extra in zip(map(attrgetter(*_COMMON), rows), *rare.values(), strict=True)
-        ),
-    )
+    await copy_rows(session, _table(kind), columns | rare, source=source, run_id=run_id, kind=kind)
 
 
 async def read_unloaded(
@@ -102,3 +85,11 @@ async def read_unloaded(
     )
     rows = await session.execute(statement)
     return {(source_id, content_hash): raw_id for source_id, content_hash, raw_id in rows}
+
+
+def _table(kind: RawKind) -> Table:
+    return cast("Table", TABLES[kind].__table__)
+
+
+def _notes_json(notes: Sequence[Note]) -> str:
+    return json.dumps([note._asdict() for note in notes])

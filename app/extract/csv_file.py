@@ -1,6 +1,5 @@
 """A CSV file, over HTTP or on disk → pages, in memory that does not grow with the file."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,9 +110,9 @@ class _Reading:
         held = self._rest
         async for part in self._parts:
             if held:
-                yield self._page(await asyncio.to_thread(self._cutter.feed, held))
+                yield self._page(self._cutter.feed(held))
             held = part
-        page = self._page(await asyncio.to_thread(self._cutter.feed, held, final=True), last=True)
+        page = self._page(self._cutter.feed(held, final=True), last=True)
         if self._cutter.header is None:
             raise SourceMalformedError(f"{self._what}: no line of CSV at all; expected at least a header")
         yield page

@@ -57,7 +57,7 @@ def to_numbers(field: str, values: Sequence[object]) -> tuple[list[float | None]
             notes=notes,
             is_wrong=lambda number, _: not math.isfinite(number),
         )
-    if any("_" in value for value in values if isinstance(value, str)):
+    if "_" in "".join(value for value in values if isinstance(value, str)):
         _drop(
             field,
             "not_a_number",

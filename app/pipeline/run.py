@@ -139,7 +139,11 @@ class _Work:
         if self._rules is None:
             self._run.input.update(batch.input)
             self._rules = self._open_rules(open_normalizer(self._source, batch.input))
-        return await asyncio.to_thread(land_records, batch.parts, read_keys=self._rules.normalizer.read_keys)
+        landed = Landed()
+        for page, records in batch.parts:
+            land_records(landed, page, records, read_keys=self._rules.normalizer.read_keys)
+            await asyncio.sleep(0)
+        return landed
 
     def _open_rules(self, normalizer: Normalizer) -> StagingRules:
         return StagingRules(
@@ -160,7 +164,7 @@ class _Work:
                 current = await read_current(session, source=self._source.name, source_ids=list(landed.keys))
         await self._raw_ids.reserve(len(landed))
         await self._row_ids.reserve(len(landed))
-        staged = await asyncio.to_thread(stage, landed, current, rules=self._rules, pages=batch.pages)
+        staged = stage(landed, current, rules=self._rules, pages=batch.pages)
         unloaded = [(row.source_id, row.content_hash) for row in staged.raw_rows if row.disposition != "loaded"]
         if unloaded:
             async with self._database.read() as session:

@@ -101,7 +101,7 @@ class _Staging:
         self._current = current
         self._rules = rules
         self._counts = Counts(pages=pages, extracted=len(landed))
-        self._repeated = _repeated(landed.source_ids)
+        self._repeated = _repeated(landed)
         self._batch = StagedBatch(self._counts)
         self._raw_rows: list[RawRow | None] = []
         self._pending: dict[str, _Version] = {}
@@ -165,21 +165,16 @@ class _Staging:
         rows.content_hash += _pick(landed.hashes, indexes)
         for name in _NORMALIZED:
             getattr(rows, name).extend(_pick(getattr(normalized, name), plain))
-        noted = {at for at in plain if at in normalized.notes} if normalized.notes else set()
-        self._counts.coerced += len(noted)
-        for raw_id, at in zip(raw_ids, plain, strict=True):
-            if at in noted:
-                self._append(todo[at], "loaded", raw_id=raw_id, notes=normalized.notes[at])
-        if noted:
-            raw_ids = [raw_id for raw_id, at in zip(raw_ids, plain, strict=True) if at not in noted]
-            indexes = [todo[at] for at in plain if at not in noted]
+        notes = [normalized.notes.get(at) for at in plain] if normalized.notes else []
+        self._counts.coerced += len(notes) - notes.count(None)
         self._batch.plain_raw_rows = PlainRawRows(
             id=raw_ids,
-            source_id=cast("list[str]", _pick(landed.source_ids, indexes)),
+            source_id=rows.source_id.copy(),
             payload=_pick(landed.payloads, indexes),
-            content_hash=_pick(landed.hashes, indexes),
+            content_hash=rows.content_hash.copy(),
             page=_pick(landed.pages, indexes),
             position=_pick(landed.positions, indexes),
+            notes=notes,
         )
 
     def _settle(self, index: int, at: int, source_id: str, normalized: Normalized) -> None:
@@ -284,11 +279,11 @@ def _pick(column: list[T], indexes: Sequence[int]) -> list[T]:
     return [column[at] for at in indexes]
 
 
-def _repeated(source_ids: list[str | None]) -> set[str]:
+def _repeated(landed: Landed) -> set[str]:
     """Keys that come more than once."""
-    if len(set(source_ids)) == len(source_ids):
+    if len(landed.keys) == len(landed):
         return set()
-    return {key for key, count in Counter(source_ids).items() if count > 1 and key is not None}
+    return {key for key, count in Counter(landed.source_ids).items() if count > 1 and key is not None}
 
 
 def _is_outdated(updated_at: datetime | None, earlier: _Version | None, there: CurrentRow | None) -> bool:

@@ -41,7 +41,9 @@ def land(*records: dict[str, object] | str) -> Landed:
     for position, fields in enumerate(records, start=1):
         fault = Rejection("not_an_object", None, "") if isinstance(fields, str) else None
         page.append(str(fields), position, None if fault else fields, fault)
-    return land_records([(1, page)], read_keys=rules().normalizer.read_keys)
+    landed = Landed()
+    land_records(landed, 1, page, read_keys=rules().normalizer.read_keys)
+    return landed
 
 
 def current(
@@ -129,7 +131,7 @@ def test_a_note_is_landed_with_its_record() -> None:
     batch = staged({"id": 1, "value": "n/a"}, {"id": 2, "value": 2})
 
     assert batch.counts.coerced == 1
-    assert [note.given for row in batch.raw_rows for note in row.notes] == ["n/a"]
+    assert [note.given for notes in batch.plain_raw_rows.notes for note in notes or ()] == ["n/a"]
     assert sorted([*batch.plain_raw_rows.id, *(row.id for row in batch.raw_rows)]) == sorted(batch.new_rows.raw_id)
 
 

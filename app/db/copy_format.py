@@ -1,0 +1,129 @@
+"""
+Columns of Python values → PostgreSQL's binary COPY format (documentation of COPY, "Binary Format"). Pure.
+
+Column by column, as a batch is: a cell then costs a step of `map`, not a
+call through a codec, and an event loop is held for a chunk at a time.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import JSON, BigInteger, DateTime, Double, Integer, LargeBinary, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+CHUNK_ROWS: Final = 500
+"""Encoded at once: about 100 KB, and a millisecond."""
+
+_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = struct.pack(">h", -1)
+_NULL: Final = struct.pack(">i", -1)
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_pack_size: Final = struct.Struct(">i").pack
+_SIZES: Final = [_pack_size(size) for size in range(4096)]
+
+
+class _Fixed(NamedTuple):
+    """A type whose values all have one size."""
+
+    size: int
+    code: str
+    """Of `struct`."""
+    convert: Callable[[Any], int] | None = None
+
+
+class _Varying(NamedTuple):
+    to_bytes: Callable[[Any], bytes] | None = None
+    """None: they are bytes already."""
+
+
+_Type = _Fixed | _Varying
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+_TYPES: Final[Mapping[type, _Type]] = {
+    BigInteger: _Fixed(8, "q"),
+    Integer: _Fixed(4, "i"),
+    Double: _Fixed(8, "d"),
+    DateTime: _Fixed(8, "q", _microseconds),
+    Text: _Varying(str.encode),
+    JSON: _Varying(str.encode),
+    JSONB: _Varying(lambda text: b"\x01" + text.encode()),
+    LargeBinary: _Varying(),
+}
+
+
+def encode_rows(
+    table: Table, columns: Mapping[str, Sequence[Any]], constants: Mapping[str, Any]
+) -> tuple[list[str], Iterator[bytes]]:
+    """
+    Rows as `COPY … (FORMAT binary)` takes them.
+
+    Args:
+        columns: by the table's column names, all of one length; None is NULL, JSON is text.
+        constants: the columns that have the same value in every row.
+
+    Returns:
+        The columns in the order of the encoded fields, and the encoded chunks.
+
+    Raises:
+        UnicodeEncodeError: while iterating, at text with a lone surrogate.
+        struct.error: while iterating, at an integer too large for its column.
+    """
+    types = {name: _TYPES[type(table.columns[name].type)] for name in (*constants, *columns)}
+    packed: dict[str, _Fixed] = {}
+    others: dict[str, _Type] = {}
+    for name, values in columns.items():
+        kind = types[name]
+        # All that have one size, and no NULL, go through one struct: one call a row for all of them
+        if isinstance(kind, _Fixed) and None not in values:
+            packed[name] = kind
+        else:
+            others[name] = kind
+    head = struct.pack(">h", len(types))
+    for name, value in constants.items():
+        head += b"".join(piece for pieces in _pieces(types[name], [value]) for piece in pieces)
+
+    def chunks() -> Iterator[bytes]:
+        yield _SIGNATURE
+        for begin in range(0, len(next(iter(columns.values()))), CHUNK_ROWS):
+            part = {name: values[begin : begin + CHUNK_ROWS] for name, values in columns.items()}
+            pieces: list[Iterable[bytes]] = [repeat(head), _packed(packed, part)]
+            for name, kind in others.items():
+                pieces += _pieces(kind, part[name])
+            yield b"".join(chain.from_iterable(zip(*pieces, strict=False)))
+        yield _TRAILER
+
+    return [*constants, *packed, *others], chunks()
+
+
+def _packed(types: Mapping[str, _Fixed], part: Mapping[str, Sequence[Any]]) -> Iterable[bytes]:
+    if not types:
+        return repeat(b"")
+    row = struct.Struct(">" + "".join(f"i{kind.code}" for kind in types.values()))
+    cells: list[Iterable[Any]] = []
+    for name, kind in types.items():
+        cells += [repeat(kind.size), map(kind.convert, part[name]) if kind.convert else part[name]]
+    return map(row.pack, *cells)
+
+
+def _pieces(kind: _Type, values: Sequence[Any]) -> list[Iterable[bytes]]:
+    """A column's fields: their sizes and their bytes, or both in one."""
+    if isinstance(kind, _Fixed):
+        pack, size, convert = struct.Struct(f">i{kind.code}").pack, kind.size, kind.convert
+        return [[_NULL if v is None else pack(size, convert(v) if convert else v) for v in values]]
+    if None in values:
+        to_bytes = kind.to_bytes or bytes
+        filled = [None if value is None else to_bytes(value) for value in values]
+        return [[_NULL if data is None else _pack_size(len(data)) + data for data in filled]]
+    data = list(map(kind.to_bytes, values)) if kind.to_bytes else values
+    sizes = list(map(len, data))
+    prefixes = map(_SIZES.__getitem__ if max(sizes) < len(_SIZES) else _pack_size, sizes)
+    return [prefixes, data]
