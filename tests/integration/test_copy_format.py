@@ -56,7 +56,7 @@ async def test_every_value_of_every_type_comes_back(
 @pytest.mark.parametrize("count", [1, CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, 3 * CHUNK_ROWS])
 async def test_no_row_is_lost_where_chunks_meet(database: Database, sql: asyncpg.Connection, count: int) -> None:
     payloads = [f'{{"id": {at}, "text": "{"x" * (at % 5000)}"}}' for at in range(count)]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "id": list(range(count)),
         "page": [1] * count,
         "position": [2**31 - 1] * count,
@@ -74,7 +74,7 @@ async def test_no_row_is_lost_where_chunks_meet(database: Database, sql: asyncpg
 
 
 async def test_a_chunk_that_cannot_be_encoded_leaves_the_connection_usable(database: Database) -> None:
-    columns = {"id": [1], "raw_id": [1], "source_id": ["\udc80"], "content_hash": [b""]}
+    columns: dict[str, list[Any]] = {"id": [1], "raw_id": [1], "source_id": ["\udc80"], "content_hash": [b""]}
 
     with pytest.raises((StoreError, UnicodeEncodeError)):
         async with database.write() as session:
