@@ -12,7 +12,7 @@ One room per thought; a room imports only from the storeys below it, and a test
     api        web        cli                        the edges; never each other
     operations   demo                                verbs the edges share; sample sources
     scheduler                                        repeats the tick
-    resources                                        opens and closes everything, once
+    resources   plan                                 opens and closes everything, once; what is due
     pipeline                                         the only place where stages meet
     extract   land   normalize   load   watch        the stages; they exchange records
     sources   db   observability   embedded          what to pull; where it goes; what we say

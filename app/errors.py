@@ -5,6 +5,7 @@ What can go wrong, grouped by what the caller should do about it.
     ├── ConfigError               fix the configuration; never retried (exit code 2)
     ├── SourceError               the outside world did not deliver
     │   ├── SourceUnavailableError    try again later
+    │   │   └── SourceBusyError           at the time it named
     │   ├── SourceRefusedError        credentials or request are wrong
     │   └── SourceMalformedError      bytes came, but not what was promised
     └── StoreError                our own database
@@ -51,10 +52,23 @@ class SourceUnavailableError(SourceError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class SourceBusyError(SourceUnavailableError):
+    """The source asked to be left alone for longer than a run waits: come back after `retry_after_seconds`."""
+
+
 class SourceRefusedError(SourceError):
-    """The source answered and will answer the same again: 401, 403, 404 and their kin."""
+    """
+    The source answered and will answer the same again: 401, 403, 404 and their kin.
+
+    Args:
+        status: of its answer; None when it was refused before there was one.
+    """
 
     error_class: ClassVar[ErrorClass] = "config_error"
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class SourceMalformedError(SourceError):

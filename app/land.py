@@ -25,6 +25,8 @@ class Landed:
     source_ids: list[str | None] = field(default_factory=list)
     rejections: dict[int, Rejection] = field(default_factory=dict)
     """By index: records with a fault or without a key."""
+    filtered: set[int] = field(default_factory=set)
+    """Indexes of records that are kept, and not loaded."""
     keys: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -42,6 +44,7 @@ def land_records(landed: Landed, page: int, records: Records, *, read_keys: Read
     landed.hashes += _hashes(records.payloads)
     landed.source_ids += source_ids
     landed.keys.update(filter(None, source_ids))
+    landed.filtered.update(begin + at for at in records.filtered)
     for at, rejection in (keyless | records.faults).items():
         landed.rejections[begin + at] = rejection
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from app.db.engine import WriteSession
-from app.db.normalized_data import insert_new, upsert_changed
+from app.db.normalized_data import insert_new, mark_deleted, upsert_changed
 from app.db.raw_data import append_plain_rows, append_raw_rows
-from app.records import Counts, NormalizedRows, PlainRawRows, RawKind, RawRow
+from app.records import Counts, DeletedRows, NormalizedRows, PlainRawRows, RawKind, RawRow
 
 
 @dataclass(slots=True)
@@ -19,6 +19,14 @@ class StagedBatch:
     """Their keys are not in the table, as far as we know: straight COPY."""
     changed_rows: NormalizedRows = field(default_factory=NormalizedRows)
     """Their keys are there."""
+    deleted_rows: DeletedRows = field(default_factory=DeletedRows)
+    resurrected: int = 0
+    """Of the changed rows: those that were deleted."""
+
+    @property
+    def net_rows(self) -> int:
+        """Rows that are served, more than before; once the batch is loaded."""
+        return self.counts.inserted + self.resurrected - len(self.deleted_rows)
 
     @property
     def written_keys(self) -> set[str]:
@@ -39,6 +47,7 @@ async def load_batch(session: WriteSession, batch: StagedBatch, *, kind: RawKind
     await append_raw_rows(session, batch.raw_rows, kind=kind, source=source, run_id=run_id)
     copied = await insert_new(session, batch.new_rows, source=source, run_id=run_id)
     inserted, updated = await upsert_changed(session, batch.changed_rows, source=source, run_id=run_id)
+    await mark_deleted(session, batch.deleted_rows, source=source, run_id=run_id)
     counts = batch.counts
     counts.inserted = copied + inserted
     counts.updated = updated

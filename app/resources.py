@@ -66,7 +66,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         database = await _enter_database(settings, embedded, stack)
         if embedded is not None:
             await stack.enter_async_context(_watched(embedded, database))
-        fetcher = await stack.enter_async_context(Fetcher(settings.http))
+        fetcher = await stack.enter_async_context(Fetcher(settings.http, database))
         presence = await stack.enter_async_context(Presence(database))
         yield Resources(settings, database, fetcher, presence, open_catalog(settings), embedded)
 

@@ -9,17 +9,19 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.clock import monotonic
+from app.clock import monotonic, utc_now
 from app.db import runs
 from app.errors import EtlError, StoreError
 from app.pipeline.ledger import RunOrder
 from app.pipeline.run import OnProgress, run_source
+from app.plan import Plan
 from app.records import RunReport, Trigger
 from app.resources import Resources
-from app.sources.spec import SourceSpec
+from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
 
+MAX_SLEEP_SECONDS: Final = 30.0
 STORE_RETRY_SECONDS: Final = 5.0
 """After a tick that our own database spoiled: it is likely to be back soon."""
 
@@ -54,7 +56,7 @@ class Tick:
 
 async def run_tick(
     resources: Resources,
-    sources: Sequence[SourceSpec],
+    sources: Sequence[ResourceSpec],
     *,
     trigger: Trigger,
     on_progress: OnProgress | None = None,
@@ -71,7 +73,7 @@ async def run_tick(
     )
     await _close_orphans(resources)
 
-    async def run_one(source: SourceSpec) -> None:
+    async def run_one(source: ResourceSpec) -> None:
         async with turns:
             try:
                 report = await run_source(
@@ -131,20 +133,56 @@ async def running_scheduler(resources: Resources) -> AsyncIterator[None]:
 
 
 async def _repeat(resources: Resources) -> None:
-    interval = resources.settings.schedule.interval_seconds
-    while True:
-        started = monotonic()
-        wait = interval
-        if not await _prepared(resources):
-            wait = min(interval, STORE_RETRY_SECONDS)
-        else:
-            tick = await run_tick(resources, list(resources.catalog), trigger="schedule")
-            if tick.store_failed:
-                wait = min(interval, STORE_RETRY_SECONDS)
-            elif tick.locked:
-                # Whoever holds the lease may have died with it; by then it has expired
-                wait = min(interval, resources.settings.schedule.lease_seconds)
-        await asyncio.sleep(max(0.0, started + wait - monotonic()))
+    retry_seconds = min(resources.settings.schedule.interval_seconds, STORE_RETRY_SECONDS)
+    while not await _prepared(resources):  # noqa: ASYNC110 -- nobody tells us when the database is back
+        await asyncio.sleep(retry_seconds)
+    plan = Plan(resources.catalog, default_interval_seconds=resources.settings.schedule.interval_seconds)
+    ticks: set[asyncio.Task[None]] = set()
+    try:
+        await _remember_last_starts(resources, plan)
+        while True:
+            due = plan.take_due(utc_now())
+            if due:
+                ticks.add(asyncio.create_task(_tick(resources, due, plan)))
+            # A while at most: the wall clock may be set
+            wait = min(plan.seconds_to_next(utc_now()), MAX_SLEEP_SECONDS)
+            if ticks:
+                done, ticks = await asyncio.wait(ticks, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            else:
+                await asyncio.sleep(wait)
+    finally:
+        for task in ticks:
+            task.cancel()
+        await asyncio.gather(*ticks, return_exceptions=True)
+
+
+async def _tick(resources: Resources, due: Sequence[ResourceSpec], plan: Plan) -> None:
+    settings = resources.settings.schedule
+    ready = await _prepared(resources)
+    tick = await run_tick(resources, due, trigger="schedule") if ready else None
+    again: dict[str, float] = {}
+    for spec in due:
+        if tick is None or tick.store_failed:
+            again[spec.name] = STORE_RETRY_SECONDS
+        elif spec.name in tick.locked:
+            # Whoever holds the lease may have died with it; by then it has expired
+            again[spec.name] = settings.lease_seconds
+    if tick is not None:
+        # The source asked to be left alone for longer than a run may wait
+        asked = {report.source: report.retry_after_seconds for report in tick.reports if report.retry_after_seconds}
+        again |= asked
+        plan.postpone(asked, utc_now())
+    plan.finished(due, again, utc_now())
+
+
+async def _remember_last_starts(resources: Resources, plan: Plan) -> None:
+    try:
+        async with resources.database.read() as session:
+            plan.remember(await runs.last_starts(session), utc_now())
+    except StoreError as error:
+        log.warning("database_unavailable", doing="reading when sources ran last", reason=str(error))
 
 
 async def _prepared(resources: Resources) -> bool:

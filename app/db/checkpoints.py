@@ -83,6 +83,7 @@ async def move_checkpoint(session: WriteSession, before: Checkpoint, after: Chec
             request_hash=after.request_hash,
             mapping_hash=after.mapping_hash,
             pass_mapping_hash=after.pass_mapping_hash,
+            state=dict(after.state),
             updated_at=func.now(),
         )
     )
@@ -126,4 +127,5 @@ def _checkpoint(row: EtlCheckpoint, holder: str) -> Checkpoint:
         request_hash=row.request_hash,
         pass_mapping_hash=row.pass_mapping_hash,
         mapping_hash=row.mapping_hash,
+        state=row.state or {},
     )

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, cast
 
-from sqlalchemy import Table, Text, any_, bindparam, func, select, text
+from sqlalchemy import BigInteger, DateTime, LargeBinary, Table, Text, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import NormalizedData
-from app.records import CurrentRow, NormalizedRows
+from app.records import CurrentRow, DeletedRows, NormalizedRows
 
 _TABLE: Final = cast("Table", NormalizedData.__table__)
 
@@ -49,8 +49,18 @@ FROM written LEFT JOIN normalized_staging AS staged USING (id)
 """
 
 
+_DELETE: Final = """
+UPDATE normalized_data AS old
+SET deleted_at = now(), loaded_at = now(), run_id = :run_id, raw_id = gone.raw_id, content_hash = gone.content_hash,
+    updated_at = coalesce(gone.updated_at, now())
+FROM unnest(CAST(:source_ids AS text[]), CAST(:raw_ids AS bigint[]), CAST(:hashes AS bytea[]),
+            CAST(:moments AS timestamptz[])) AS gone (source_id, raw_id, content_hash, updated_at)
+WHERE old.source = :source AND old.source_id = gone.source_id
+"""
+
+
 async def read_current(session: ReadSession, *, source: str, source_ids: Sequence[str]) -> dict[str, CurrentRow]:
-    """What the table holds for these keys; deleted rows are not current."""
+    """What the table holds for these keys, deleted rows too."""
     table = NormalizedData
     statement = select(
         table.source_id,
@@ -58,15 +68,15 @@ async def read_current(session: ReadSession, *, source: str, source_ids: Sequenc
         table.content_hash,
         table.updated_at,
         table.updated_at != table.loaded_at,
+        table.deleted_at.is_not(None),
     ).where(
         table.source == source,
         table.source_id == any_(bindparam("source_ids", type_=ARRAY(Text))),
-        table.deleted_at.is_(None),
     )
     rows = await session.execute(statement, {"source_ids": list(source_ids)})
     return {
-        key: CurrentRow(raw_id, content_hash, updated_at, dated)
-        for key, raw_id, content_hash, updated_at, dated in rows
+        key: CurrentRow(raw_id, content_hash, updated_at, dated, deleted)
+        for key, raw_id, content_hash, updated_at, dated, deleted in rows
     }
 
 
@@ -107,6 +117,22 @@ async def upsert_changed(session: WriteSession, rows: NormalizedRows, *, source:
     await copy_rows(session, _TABLE, _columns(rows), into="normalized_staging", source=source, run_id=run_id)
     inserted, updated = (await session.execute(text(_UPSERT))).one()
     return inserted, updated
+
+
+async def mark_deleted(session: WriteSession, rows: DeletedRows, *, source: str, run_id: int) -> None:
+    """Hide rows that the source deleted; each names the raw row that says so."""
+    if not rows:
+        return
+    given: dict[str, tuple[list[Any], Any]] = {
+        "source_ids": (rows.source_id, ARRAY(Text)),
+        "raw_ids": (rows.raw_id, ARRAY(BigInteger)),
+        "hashes": (rows.content_hash, ARRAY(LargeBinary)),
+        "moments": (rows.updated_at, ARRAY(DateTime(timezone=True))),
+    }
+    statement = text(_DELETE).bindparams(
+        *(bindparam(name, value, type_=kind) for name, (value, kind) in given.items()), source=source, run_id=run_id
+    )
+    await session.execute(statement)
 
 
 def _columns(rows: NormalizedRows) -> dict[str, list[Any]]:

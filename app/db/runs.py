@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
 
-from app.db.engine import WriteSession
+from app.db.engine import ReadSession, WriteSession
 from app.db.models import EtlRun
 from app.db.results import changed_rows
 from app.records import Checkpoint, Counts, Outcome, RunStatus, Traffic, Trigger
@@ -110,3 +110,11 @@ async def close_orphans(session: WriteSession, *, lease_seconds: float) -> int:
             error_message="the process ended without closing this run; the next run goes on from its last batch",
         ),
     )
+
+
+async def last_starts(session: ReadSession) -> dict[str, datetime]:
+    """When the last run of each resource began, by the resource's name."""
+    statement = (
+        select(EtlRun.source, func.max(EtlRun.started_at)).where(EtlRun.started_at.is_not(None)).group_by(EtlRun.source)
+    )
+    return {source: started_at for source, started_at in await session.execute(statement) if started_at is not None}

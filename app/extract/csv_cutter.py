@@ -1,22 +1,26 @@
 """Bytes of a CSV file → records, each with its source text. No I/O; memory bounded by one part and one record."""
 
-import codecs
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from app.errors import SourceMalformedError
+from app.extract.csv_text import Evidence, TextDecoder, split_lines
+from app.extract.dialect import SAMPLE_CHARACTERS, Dialect, Grammar, LineFeed, column_names, sniff
 from app.records import Records, Rejection, is_storable
+from app.sources.csv_format import CsvFormat
 
 MAX_RECORD_CHARACTERS: Final = 1024 * 1024
 """A quoted field that is still open after this much is a stray quote, not a field."""
 
-_OTHER_LINE_ENDS: Final = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+MAX_PENDING_CHARACTERS: Final = 8 * 1024 * 1024
+"""A line without an end: not CSV."""
 
-# The largest field the csv module accepts; a record is bounded before it gets there
-csv.field_size_limit(2 * MAX_RECORD_CHARACTERS)
+_DEFAULT: Final = CsvFormat()
+
+# The csv module's own bound is met before ours and would be a crash
+csv.field_size_limit(2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,112 +32,246 @@ class Slice:
     next_line: int
 
 
+class _Row(NamedTuple):
+    fields: list[str]
+    begin: int
+    end: int
+    """Index of the line after it."""
+    fault: Rejection | None
+
+
 class CsvCutter:
     """
-    Cuts a UTF-8 body, fed part by part, at record borders (RFC 4180).
+    Cuts a body, fed part by part, at record borders (RFC 4180).
 
     Quoted line ends stay inside their record. A row with the wrong number of
-    fields, a NUL or bytes that are not UTF-8 is a record with a `fault`; it
-    costs no other row. A record ends with its line; the line end (LF, CRLF or
-    CR) is not part of its payload.
+    fields, a stray quote, a NUL or bytes that are not of the encoding is a
+    record with a fault; it costs no other row. A record ends with its line;
+    the line end (LF, CRLF or CR) is not part of its payload. Blank lines and
+    comments are no records.
+
+    Nothing comes out before the first 64 KB, or the end, went in: encoding and
+    delimiter are found out from them.
 
     Args:
         first_line: line number at which the body given begins.
-        header: None to take it from the first record.
+        header: None to read the head of the file: lines to skip, header.
+        format: its `skip_rows_…` count lines of the file, blank ones too.
+        dialect, encoding, encoding_evidence: what an earlier cutter found, to
+            go on in the middle of the file.
     """
 
-    def __init__(self, *, what: str, first_line: int = 1, header: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        what: str,
+        first_line: int = 1,
+        header: Sequence[str] | None = None,
+        format: CsvFormat = _DEFAULT,  # noqa: A002 - the name it has in a source file
+        dialect: Dialect | None = None,
+        encoding: str | None = None,
+        encoding_evidence: Evidence | None = None,
+    ) -> None:
         self._what = what
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._format = format
+        self._at_start = first_line == 1
+        self._decoder = TextDecoder(
+            encoding or format.encoding, evidence=encoding_evidence, at_start=self._at_start and encoding is None
+        )
         self._text = ""
         self._line = first_line
-        self._at_start = first_line == 1
+        self._head_done = bool(header)
+        self._skip = 0 if self._head_done else format.skip_rows_before_header
+        self._dialect = dialect
+        self._grammar = Grammar(dialect) if dialect else None
         self.header: list[str] | None = list(header) if header else None
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """None as long as it is not found out."""
+        return self._dialect
+
+    def report(self) -> dict[str, Any]:
+        """What a reader of the payloads needs to know; None where it is not found out yet."""
+        dialect = self._dialect
+        return {
+            "header": self.header,
+            "delimiter": dialect.delimiter if dialect else None,
+            "quote_char": dialect.quote_char if dialect else None,
+            "delimiter_evidence": dialect.evidence if dialect else None,
+            "encoding": self._decoder.encoding or None,
+            "encoding_evidence": self._decoder.evidence if self._decoder.encoding else None,
+        }
+
+    def resumed(self, beginning: bytes, *, first_line: int) -> "CsvCutter | None":
+        """
+        A cutter that goes on at `first_line` of the same file; None when its beginning has no header.
+
+        Args:
+            beginning: of the body: at least its first 64 KB and its head, or all of it.
+        """
+        probe = CsvCutter(what=self._what, format=self._format.model_copy(update={"on_bad_row": "reject"}))
+        probe.feed(beginning, final=True)
+        if probe.header is None:
+            return None
+        return CsvCutter(
+            what=self._what,
+            first_line=first_line,
+            header=probe.header,
+            format=self._format,
+            dialect=probe.dialect,
+            encoding=probe._decoder.encoding,
+            encoding_evidence=probe._decoder.evidence,
+        )
 
     def feed(self, part: bytes, *, final: bool = False) -> Slice:
         """
         All records that are complete with this part.
 
         Raises:
-            SourceMalformedError: the body is not CSV in UTF-8 at all.
+            SourceMalformedError: the body is not CSV at all, its header cannot
+                be read, or a row is bad and `on_bad_row` is "fail".
         """
-        self._text += self._decoder.decode(part, final=final)
+        self._text += self._decoder.feed(part, final=final)
         if self._at_start and self._text:
             self._check_start()
             self._at_start = False
-        lines = _lines(self._text)
-        records, taken = self._cut(lines, final=final)
+        lines = split_lines(self._text)
+        head = self._take_head(lines, final=final)
+        self._line += head
+        records, taken = Records(), 0
+        if self._grammar and self._head_done and not self._skip:
+            records, taken = self._cut(lines[head:] if head else lines, self._grammar, final=final)
+        self._line += taken
         if not is_storable(self._text):
             for at, payload in enumerate(records.payloads):
-                if at not in records.faults and (fault := _unstorable(payload)) is not None:
+                if at not in records.faults and (fault := self._unstorable(payload)) is not None:
                     records.faults[at] = fault
-        consumed = sum(map(len, lines[:taken]))
-        body = self._text[:consumed].encode("utf-8", "surrogateescape")
+        if records.faults and self._format.on_bad_row == "fail":
+            first = min(records.faults)
+            fault = records.faults[first]
+            raise SourceMalformedError(f"{self._what} line {records.positions[first]}: {fault.detail} ({fault.code})")
+        consumed = sum(map(len, lines[: head + taken]))
+        body = self._decoder.taken(self._text[:consumed])
         self._text = self._text[consumed:]
-        self._line += taken
+        if len(self._text) > MAX_PENDING_CHARACTERS:
+            raise SourceMalformedError(
+                f"{self._what} line {self._line}: {len(self._text)} characters and no record ends"
+            )
         return Slice(records, body, self._line)
 
     def _check_start(self) -> None:
-        start = self._text[:100].lstrip("\ufeff \t\r\n").lower()
-        if "\x00" in self._text[:4] or self._text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            raise SourceMalformedError(f"{self._what}: looks like UTF-16 or binary; a CSV source is UTF-8")
+        start = self._text[:100].lstrip(" \t\r\n").lower()
+        if "\x00" in self._text[:4] or self._text.startswith(("PK\x03\x04", "\x1f\udc8b", "\x1f\u2039", "%PDF-")):
+            raise SourceMalformedError(f"{self._what}: looks binary or compressed; expected CSV")
         if start.startswith(("<!doctype", "<html", "<?xml")):
             raise SourceMalformedError(f"{self._what}: expected CSV, got HTML or XML")
 
-    def _cut(self, lines: list[str], *, final: bool) -> tuple[Records, int]:
+    def _take_head(self, lines: list[str], *, final: bool) -> int:
+        """How many lines come before the first record, as far as they are there."""
+        if self._grammar and self._head_done and not self._skip:
+            return 0
+        whole = len(lines) if final else len(lines) - 1  # the last may still grow
+        at = self._skipped(0, whole)
+        if self._skip:
+            return at
+        if self._grammar is None:
+            sample = "".join(lines[at:])
+            if not final and len(sample) < SAMPLE_CHARACTERS // 4:
+                return at
+            self._dialect = sniff(sample, self._format.model_copy(update={"skip_rows_before_header": 0}))
+            self._grammar = Grammar(self._dialect)
+        if not self._head_done:
+            at = self._read_header(lines, at, self._grammar, final=final)
+            if self.header is not None:
+                self._head_done = True
+                self._skip = self._format.skip_rows_after_header
+                at = self._skipped(at, whole)
+        return at
+
+    def _skipped(self, at: int, whole: int) -> int:
+        skipped = max(0, min(self._skip, whole - at))
+        self._skip -= skipped
+        return at + skipped
+
+    def _read_header(self, lines: list[str], at: int, grammar: Grammar, *, final: bool) -> int:
+        """Set the header, if it is there; the index of the line after it."""
+        definition = self._format.header_definition
+        if isinstance(definition, tuple):
+            self.header = list(definition)
+            return at
+        for row in self._rows_over_lines(lines, at, grammar, final=final):
+            if row.fields and definition == "Autogenerated":
+                self.header = [f"f{number}" for number in range(len(row.fields))]
+                return at
+            if row.fault is not None:
+                raise SourceMalformedError(
+                    f"{self._what} line {self._line + row.begin}: the header: {row.fault.detail}"
+                )
+            at = row.end
+            if row.fields:
+                self.header = column_names(row.fields)
+                return at
+        return len(lines) if final else at
+
+    def _cut(self, lines: list[str], grammar: Grammar, *, final: bool) -> tuple[Records, int]:
         """Records, and how many lines they take up."""
-        rows = list(csv.reader(lines))
-        plain = self.header is not None and len(rows) == len(lines) and all(rows)
-        if not plain or (final and _is_open(lines[-1:])):
-            return self._cut_over_lines(lines, final=final)
+        if self._format.comment and self._format.comment in self._text:
+            return self._cut_over_lines(lines, grammar, final=final)
+        rows = list(grammar.rows(lines))
+        plain = len(rows) == len(lines) and all(rows)
+        if not plain or (final and grammar.is_open(lines[-1:])):
+            return self._cut_over_lines(lines, grammar, final=final)
         # Every row is one line. The last may still grow: an open quote, a CRLF cut in two.
         taken = len(rows) if final else len(rows) - 1
         payloads = [line.rstrip("\r\n") for line in lines[:taken]]
         records = Records(payloads, list(range(self._line, self._line + taken)), rows[:taken])
         if set(map(len, records.fields)) - {len(self.header or ())}:
             records.faults = {at: fault for at, row in enumerate(records.fields) if (fault := self._ragged(row))}
+        if grammar.quote and grammar.quote in self._text:
+            for at, payload in enumerate(payloads):
+                if grammar.quote in payload and not grammar.is_sound(payload):
+                    records.faults[at] = _BARE_QUOTE
         return records, taken
 
-    def _cut_over_lines(self, lines: list[str], *, final: bool) -> tuple[Records, int]:
-        """The same, where a record may span lines, a line may be blank, or the header is still to come."""
+    def _cut_over_lines(self, lines: list[str], grammar: Grammar, *, final: bool) -> tuple[Records, int]:
+        """The same, where a record may span lines, or a line may be blank or a comment."""
         records = Records()
-        begin = 0
-        for row, end, fault in self._rows_over_lines(lines, final=final):
-            line, payload = self._line + begin, "".join(lines[begin:end]).rstrip("\r\n")
-            begin = end
-            if not row:
-                continue
-            if self.header is None:
-                self.header = [row[0].removeprefix("\ufeff"), *row[1:]]
-                continue
-            records.append(payload, line, row, fault or self._ragged(row))
-        return records, begin
+        taken = 0
+        for row in self._rows_over_lines(lines, 0, grammar, final=final):
+            taken = row.end
+            if row.fields:
+                payload = "".join(lines[row.begin : row.end]).rstrip("\r\n")
+                fault = row.fault
+                if fault is None and grammar.quote and grammar.quote in payload and not grammar.is_sound(payload):
+                    fault = _BARE_QUOTE
+                records.append(payload, self._line + row.begin, row.fields, fault or self._ragged(row.fields))
+        return records, len(lines) if final else taken
 
-    def _rows_over_lines(self, lines: list[str], *, final: bool) -> Iterator[tuple[list[str], int, Rejection | None]]:
-        """Rows, each with the index of the line after it, up to the last that is certainly complete."""
-        begin = 0
-        while begin < len(lines):
-            base = begin
-            reader = csv.reader(lines[base:])
-            for row in reader:
-                end = base + reader.line_num
+    def _rows_over_lines(self, lines: list[str], at: int, grammar: Grammar, *, final: bool) -> Iterator[_Row]:
+        """Rows, the blank ones too, up to the last that is certainly complete."""
+        while at < len(lines):
+            given = LineFeed(lines, at, self._format.comment)
+            for row in grammar.rows(given):
+                begin, end = given.begin, given.at
                 span = lines[begin:end]
-                if end == len(lines) and not final and sum(map(len, span)) <= MAX_RECORD_CHARACTERS:
+                is_last = end == len(lines)
+                if is_last and not final and (len(span) == 1 or sum(map(len, span)) <= MAX_RECORD_CHARACTERS):
                     return
-                stray = self._stray_quote(span, at_end=end == len(lines))
-                if stray is not None:
+                if (len(span) > 1 and not grammar.is_closed("".join(span).rstrip("\r\n"))) or (
+                    is_last and grammar.is_open(span)
+                ):
                     # The quote swallowed its neighbours: this line alone is bad, those are read anew
-                    begin += 1
-                    yield row[:1], begin, stray
+                    at = begin + 1
+                    yield _Row(row[:1], begin, at, _UNCLOSED_QUOTE)
                     break
-                begin = end
-                yield row, end, None
-
-    def _stray_quote(self, span: list[str], *, at_end: bool) -> Rejection | None:
-        over_lines = len(span) > 1 and not _is_well_formed(span)
-        if self.header is None or not (over_lines or (at_end and _is_open(span))):
-            return None
-        return Rejection("unclosed_quote", None, "a quote is opened here that is not closed where its field ends")
+                if is_last and not final:
+                    return
+                at = end
+                yield _Row(row, begin, end, None)
+                given.between_records = True
+            else:
+                return
 
     def _ragged(self, row: list[str]) -> Rejection | None:
         assert self.header is not None
@@ -141,34 +279,21 @@ class CsvCutter:
             return None
         return Rejection("ragged_row", None, f"{len(row)} fields where the header has {len(self.header)}")
 
-
-def _lines(text: str) -> list[str]:
-    """Lines with their ends: LF, CRLF or CR, and nothing else that Unicode calls a line end."""
-    if any(end in text for end in _OTHER_LINE_ENDS):
-        return list(io.StringIO(text, newline=""))
-    return text.splitlines(keepends=True)  # a third faster
-
-
-def _is_well_formed(lines: list[str]) -> bool:
-    try:
-        for _ in csv.reader(lines, strict=True):
-            pass
-    except csv.Error:
-        return False
-    return True
+    def _unstorable(self, payload: str) -> Rejection | None:
+        if "\x00" in payload:
+            return Rejection("nul_byte", None, f"a NUL byte at character {payload.index(chr(0)) + 1}")
+        at = next((at for at, character in enumerate(payload, 1) if "\udc80" <= character <= "\udcff"), None)
+        if at is None:
+            return None
+        byte = f"byte 0x{ord(payload[at - 1]) - 0xDC00:02X} at character {at}"
+        if self._decoder.encoding == "utf-8":
+            return Rejection("invalid_utf8", None, f"{byte} is not UTF-8")
+        return Rejection("invalid_encoding", None, f"{byte} is not {self._decoder.encoding}")
 
 
-def _is_open(lines: list[str]) -> bool:
-    """Whether a quote is still open at the end: then one more line makes no further row."""
-    return bool(lines) and len(list(csv.reader([*lines, "\n"]))) == len(list(csv.reader(lines)))
-
-
-def _unstorable(payload: str) -> Rejection | None:
-    if "\x00" in payload:
-        return Rejection("nul_byte", None, f"a NUL byte at character {payload.index(chr(0)) + 1}")
-    for at, character in enumerate(payload, start=1):
-        if "\udc80" <= character <= "\udcff":
-            return Rejection(
-                "invalid_utf8", None, f"byte 0x{ord(character) - 0xDC00:02X} at character {at} is not UTF-8"
-            )
-    return None
+_BARE_QUOTE: Final = Rejection(
+    "bare_quote", None, "a quote inside a field that is not quoted, or text after a closing quote"
+)
+_UNCLOSED_QUOTE: Final = Rejection(
+    "unclosed_quote", None, "a quote is opened here that is not closed where its field ends"
+)

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json.scanner import make_scanner
 from typing import Any, Final
 
@@ -14,25 +16,11 @@ MAX_DEPTH: Final = 500
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 
 
-def cut_records(body: bytes, *, what: str) -> Records:
-    """
-    Cut an array into records, parsing each as it goes.
-
-    A record is parsed from the very slice that is kept, so `1.10`, duplicate
-    keys, escapes and long integers stay in the payload as they came.
-
-    Args:
-        what: names the request in errors.
-
-    Raises:
-        SourceMalformedError: not a JSON array (RFC 8259), whole.
-    """
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    begin = _skip(text, 0)
-    if text[begin : begin + 1] != "[":
-        raise SourceMalformedError(f"{what}: expected a JSON array of records, got {_glimpse(text)}")
+@contextmanager
+def json_errors(text: str, *, what: str) -> Iterator[None]:
+    """The parser's errors → ours."""
     try:
-        return _elements(text, begin + 1)
+        yield
     except RecursionError:
         raise SourceMalformedError(f"{what}: a record is nested too deeply to be read") from None
     except (ValueError, StopIteration) as error:
@@ -40,24 +28,44 @@ def cut_records(body: bytes, *, what: str) -> Records:
         raise SourceMalformedError(f"{what}: not valid JSON: {reason}") from None
 
 
-def _elements(text: str, at: int) -> Records:
+def decode(body: bytes) -> str:
+    """A lone surrogate U+DC80..U+DCFF stands for a byte that is not UTF-8."""
+    return body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+
+
+def cut_array(text: str, at: int) -> tuple[Records, int]:
+    """
+    Cut the array at `at` into records, parsing each as it goes.
+
+    A record is parsed from the very slice that is kept, so `1.10`, duplicate
+    keys, escapes and long integers stay in the payload as they came.
+
+    Returns:
+        The records, and where the array ends.
+    """
     records = Records()
-    at = _skip(text, at)
+    at = skip(text, at + 1)
     while text[at : at + 1] != "]" or records:
-        value, end = _scan(text, at)
-        payload = text[at:end]
-        fields = value if isinstance(value, dict) else None
-        records.append(payload, len(records) + 1, fields, _fault(payload, value))
-        at = _skip(text, end)
+        value, end = scan(text, at)
+        add_record(records, text[at:end], value)
+        at = skip(text, end)
         mark = text[at : at + 1]
         if mark == "]":
             break
         if mark != ",":
             raise ValueError(f"expected ',' or ']' at character {at}")
-        at = _skip(text, at + 1)
-    if _skip(text, at + 1) != len(text):
-        raise ValueError(f"more text after the array, at character {at + 1}")
-    return records
+        at = skip(text, at + 1)
+    return records, at + 1
+
+
+def check_end(text: str, at: int) -> None:
+    if skip(text, at) != len(text):
+        raise ValueError(f"more text after its end, at character {at}")
+
+
+def add_record(records: Records, payload: str, value: Any) -> None:
+    fields = value if isinstance(value, dict) else None
+    records.append(payload, len(records) + 1, fields, _fault(payload, value))
 
 
 def _fault(payload: str, value: object) -> Rejection | None:
@@ -84,7 +92,7 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _skip(text: str, at: int) -> int:
+def skip(text: str, at: int) -> int:
     found = _BLANK.match(text, at)
     assert found is not None
     return found.end()
@@ -100,12 +108,12 @@ def _integer(digits: str) -> int | str:
 
 
 # What JSONDecoder.raw_decode calls; it says where a value ends and slices nothing
-_scan: Final = make_scanner(
+scan: Final = make_scanner(
     json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)  # type: ignore[arg-type]  # typeshed says otherwise
 )
 
 
-def _glimpse(text: str) -> str:
+def glimpse(text: str) -> str:
     start = text.strip()[:60].encode("ascii", "backslashreplace").decode()
     if not start:
         return "an empty body"

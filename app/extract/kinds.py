@@ -1,18 +1,26 @@
 """Kind of source → how its pages are read."""
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
 
 from app.extract.csv_file import read_csv
 from app.extract.http import Fetcher
 from app.extract.rest_api import read_api
 from app.records import Checkpoint, Page, Traffic
-from app.sources.spec import ApiSource, SourceSpec
+from app.sources.resource import ResourceSpec
+from app.sources.tables import RestResource
 
 
 def read_pages(
-    source: SourceSpec, checkpoint: Checkpoint, *, fetcher: Fetcher, traffic: Traffic
+    spec: ResourceSpec, checkpoint: Checkpoint, *, fetcher: Fetcher, traffic: Traffic, now: datetime
 ) -> AsyncGenerator[Page, None]:
-    """The pages of a source, from where the checkpoint stands."""
-    if isinstance(source, ApiSource):
-        return read_api(source, checkpoint, fetcher=fetcher, traffic=traffic)
-    return read_csv(source, checkpoint, fetcher=fetcher, traffic=traffic)
+    """
+    The pages of a resource, from where the checkpoint stands.
+
+    Args:
+        now: when the run began.
+    """
+    client = fetcher.client(spec)
+    if isinstance(spec.table, RestResource):
+        return read_api(spec, checkpoint, client=client, traffic=traffic, now=now)
+    return read_csv(spec, checkpoint, client=client, traffic=traffic)

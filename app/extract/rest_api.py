@@ -1,26 +1,37 @@
-"""A JSON API → pages: `_page` and `_limit`, or wherever its Link header leads."""
+"""A REST resource → pages: the one driver of all paginators, and the guards that no walk escapes."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import replace
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
 
 import structlog
 
-from app.errors import SourceMalformedError
-from app.extract.http import Fetcher, Response
+from app.errors import SourceMalformedError, SourceRefusedError
+from app.extract.client import SourceClient
+from app.extract.http_body import Response
 from app.extract.http_errors import redact
-from app.extract.json_records import cut_records
+from app.extract.increments import Increment, Progress
+from app.extract.json_body import Cut, cut_body
+from app.extract.paging import PageAnswer, PageRequest, detect, first_request, next_request
+from app.extract.requests import build_request
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
-from app.sources.spec import ApiSource
+from app.sources.paginators import Auto, Offset, PageNumber, PaginatorSpec, SinglePage
+from app.sources.resource import ResourceSpec
+from app.sources.rest import Endpoint
+from app.sources.tables import RestResource
 
 log = structlog.get_logger()
 
-MAX_VALIDATORS = 500
+MAX_VALIDATORS: Final = 500
 """Pages of a walk whose validators are kept; a longer walk is read whole."""
 
 
 async def read_api(
-    source: ApiSource, checkpoint: Checkpoint, *, fetcher: Fetcher, traffic: Traffic
+    spec: ResourceSpec, checkpoint: Checkpoint, *, client: SourceClient, traffic: Traffic, now: datetime
 ) -> AsyncGenerator[Page, None]:
     """
     Walk the pages from where the checkpoint stands.
@@ -28,97 +39,227 @@ async def read_api(
     Each page is asked for with the validators saved with it; a page that was
     not modified leads to the one that followed it then.
 
+    Args:
+        now: when the run began.
+
     Raises:
-        SourceError: see `Fetcher.get_page`.
+        SourceError: see `SourceClient.get_page`.
         SourceMalformedError: not JSON, a walk that goes in circles or past max_pages.
     """
-    cursor = checkpoint.cursor
-    known = checkpoint.validators
-    fresh: dict[str, Validators] = dict(known) if cursor.page else {}
-    token = cursor.page_token or ""
-    asked = {token}
-    previous: bytes | None = None
-    while True:
-        url = _page_url(source, token)
-        response = await fetcher.get_page(
-            url,
-            token=source.token.get_secret_value() if source.token else None,
-            validators=known.get(token),
-            traffic=traffic,
-        )
-        records = Records()
-        if response.not_modified:
-            following = known[token].next_token
-            fresh[token] = known[token]
-        else:
-            records = cut_records(response.body, what=f"GET {redact(url)}")
-            repeated = len(records) > 0 and response.body == previous
-            if repeated:
-                # Past its end some servers answer the last page again, or ignore the page number altogether
-                log.info("page_repeated", source=source.name, page=cursor.page + 1)
-                records = Records()
-            following = None if repeated else _next_token(source, token, response, len(records))
-            fresh[token] = replace(response.validators, next_token=following)
-            previous = response.body
-        cursor = Cursor(page=cursor.page + 1, position=cursor.position + len(records), page_token=following)
+    walk = _Walk(spec, checkpoint, client=client, traffic=traffic, now=now)
+    if walk.increment is not None and walk.increment.begins_in_the_future:
+        detail = f"the checkpoint {walk.increment.start} lies in the future; nothing was asked for"
+        log.warning("cursor_in_future", source=spec.name, start_value=str(walk.increment.start))
         yield Page(
+            number=1,
+            records=Records(),
+            after=Cursor(),
+            last=True,
+            findings=({"code": "cursor_in_future", "detail": detail},),
+        )
+        return
+    async with aclosing(walk.pages()) as pages:
+        async for page in pages:
+            yield page
+
+
+@dataclass(slots=True)
+class _Walk:
+    spec: ResourceSpec
+    checkpoint: Checkpoint
+    client: SourceClient
+    traffic: Traffic
+    now: datetime
+    increment: Increment | None = field(init=False)
+    _endpoint: Endpoint = field(init=False)
+    _selector: str | None = field(init=False)
+    _paginator: PaginatorSpec = field(init=False)
+    _found: dict[str, Any] = field(init=False)
+    """What was found out about the source, pinned in the checkpoint."""
+    _findings: list[Mapping[str, Any]] = field(default_factory=list)
+    _previous: bytes | None = None
+    _promised: bool = False
+    """The server itself said that there is a next page."""
+    _ahead: dict[str, asyncio.Task[Response]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert isinstance(self.spec.table, RestResource)
+        self._endpoint = endpoint = self.spec.table.endpoint
+        state = self.checkpoint.state
+        self._found = {key: state[key] for key in ("data_selector", "paginator") if key in state}
+        self._selector = endpoint.data_selector or state.get("data_selector")
+        given = endpoint.paginator or self.spec.client.paginator
+        pinned = state.get("paginator")
+        self._paginator = given or (_pinned(pinned) if pinned else Auto(type="auto"))
+        self.increment = Increment(endpoint.incremental, Progress.of(state), self.now) if endpoint.incremental else None
+
+    async def pages(self) -> AsyncGenerator[Page, None]:
+        values = self.increment.values if self.increment else {}
+        request = first_request(self._paginator, build_request(self.spec, values))
+        cursor, known = self.checkpoint.cursor, self.checkpoint.validators
+        if cursor.page_token:
+            request = request.at(cursor.page_token)
+        fresh: dict[str, Validators] = dict(known) if cursor.page else {}
+        asked: set[str] = set()
+        try:
+            while True:
+                self._guard(request, asked, cursor)
+                key = _validator_key(request)
+                response = await self._fetch(request, known.get(key))
+                records, following = self._understand(request, response, known.get(key), cursor)
+                if self.increment is not None:
+                    self.increment.read(records)
+                following = self._stopped(following, cursor, records)
+                fresh[key] = replace(
+                    known[key] if response.not_modified else response.validators,
+                    next_token=following.token if following else None,
+                )
+                cursor = Cursor(
+                    page=cursor.page + 1,
+                    position=cursor.position + len(records),
+                    page_token=following.token if following else None,
+                )
+                yield self._page(cursor, records, response, fresh, last=following is None)
+                if following is None:
+                    return
+                self._look_ahead(following)
+                request = following
+        finally:
+            for task in self._ahead.values():
+                task.cancel()
+            await asyncio.gather(*self._ahead.values(), return_exceptions=True)
+
+    def _guard(self, request: PageRequest, asked: set[str], cursor: Cursor) -> None:
+        if request.token in asked:
+            raise SourceMalformedError(
+                f"{redact(request.url)}: page {cursor.page} leads to a page already read; the walk would never end"
+            )
+        asked.add(request.token)
+
+    def _stopped(self, following: PageRequest | None, cursor: Cursor, records: Records) -> PageRequest | None:
+        """The next request, unless the paginator's bounds end the walk here."""
+        if following is None:
+            return None
+        limits = self._paginator
+        if limits.max_records is not None and cursor.position + len(records) >= limits.max_records:
+            return None
+        if cursor.page + 1 >= limits.max_pages:
+            if limits.on_max_pages == "stop":
+                return None
+            raise SourceMalformedError(
+                f"{redact(following.url)}: more than {limits.max_pages} pages; "
+                'raise max_pages of its paginator, or set on_max_pages = "stop"'
+            )
+        return following
+
+    async def _fetch(self, request: PageRequest, validators: Validators | None) -> Response:
+        task = self._ahead.pop(request.token, None)
+        return await (task or self._ask(request, validators))
+
+    async def _ask(self, request: PageRequest, validators: Validators | None) -> Response:
+        if not self.spec.client.conditional_requests:
+            validators = None
+        try:
+            return await self.client.get_page(request, validators=validators, traffic=self.traffic)
+        except SourceRefusedError as error:
+            if self._promised or not _is_past_the_end(error, request, self._paginator):
+                raise
+            return Response(404, ignored=True)
+
+    def _look_ahead(self, following: PageRequest) -> None:
+        """Ask for the next pages already, where their numbers are known; they are given out in order."""
+        kind = self._paginator
+        if not isinstance(kind, PageNumber | Offset) or (isinstance(kind, PageNumber) and kind.follow_links):
+            return
+        name, step = (kind.page_param, 1) if isinstance(kind, PageNumber) else (kind.offset_param, kind.limit)
+        limit = kind.maximum_page if isinstance(kind, PageNumber) else kind.maximum_offset
+        number = int(following.param(name) or 0)
+        for ahead in range(self.client.concurrency):
+            at = number + ahead * step
+            if limit is not None and at > limit:
+                return
+            request = following.with_param(name, at)
+            validators = self.checkpoint.validators.get(_validator_key(request))
+            if request.token not in self._ahead:
+                self._ahead[request.token] = asyncio.create_task(self._ask(request, validators))
+
+    def _understand(
+        self, request: PageRequest, response: Response, saved: Validators | None, cursor: Cursor
+    ) -> tuple[Records, PageRequest | None]:
+        """A page's records, and the request that follows it."""
+        if response.not_modified:
+            assert saved is not None
+            return Records(), request.at(saved.next_token) if saved.next_token else None
+        if response.ignored:
+            return Records(), None
+        what = f"{request.method} {redact(request.url)}"
+        cut = cut_body(response.body, self._selector, what=what)
+        if self._is_repetition(response, cut):
+            if not isinstance(self._paginator, PageNumber | Offset):
+                raise SourceMalformedError(f"{what}: page {cursor.page + 1} is page {cursor.page} again")
+            # Past its end some servers answer the last page again, or ignore the page number altogether
+            log.info("page_repeated", source=self.spec.name, page=cursor.page + 1)
+            return Records(), None
+        self._previous = response.body
+        self._pin(cut)
+        answer = PageAnswer(cut.body, cut.records.fields, response.headers, response.links, response.has_links)
+        if isinstance(self._paginator, Auto):
+            self._pin_paginator(answer)
+        self._promised = "next" in answer.links
+        try:
+            return cut.records, next_request(self._paginator, request, answer)
+        except SourceMalformedError as error:
+            raise SourceMalformedError(f"{what}: {error}") from None
+
+    def _is_repetition(self, response: Response, cut: Cut) -> bool:
+        return len(cut.records) > 0 and response.body == self._previous
+
+    def _pin(self, cut: Cut) -> None:
+        if cut.evidence is None or not len(cut.records):
+            return  # given, or an empty body that proves nothing
+        self._selector = self._found["data_selector"] = cut.selector
+        log.info("records_found", source=self.spec.name, data_selector=cut.selector, evidence=cut.evidence)
+
+    def _pin_paginator(self, answer: PageAnswer) -> None:
+        self._paginator, evidence = detect(answer)
+        if not isinstance(self._paginator, SinglePage):
+            self._found["paginator"] = self._paginator.model_dump(mode="json", exclude_defaults=True)
+        log.info("paginator_found", source=self.spec.name, paginator=self._paginator.type, evidence=evidence)
+
+    def _page(
+        self,
+        cursor: Cursor,
+        records: Records,
+        response: Response,
+        fresh: Mapping[str, Validators],
+        *,
+        last: bool,
+    ) -> Page:
+        progress = self.increment.progress_after(last=last).state if self.increment else {}
+        return Page(
             number=cursor.page,
             records=records,
             after=cursor,
-            last=following is None,
+            last=last,
             not_modified=response.not_modified,
             body_bytes=len(response.body),
             validators={key: value for key, value in fresh.items() if value} if len(fresh) <= MAX_VALIDATORS else {},
+            state={**self._found, **progress},
         )
-        if following is None:
-            return
-        token = following
-        _guard(source, token, asked, cursor)
 
 
-def _guard(source: ApiSource, token: str, asked: set[str], cursor: Cursor) -> None:
-    if token in asked:
-        raise SourceMalformedError(
-            f"{redact(source.url)}: page {cursor.page} leads to a page already read; the walk would never end"
-        )
-    if cursor.page >= source.max_pages:
-        raise SourceMalformedError(f"{redact(source.url)}: more than {source.max_pages} pages")
-    asked.add(token)
+def _validator_key(request: PageRequest) -> str:
+    return hashlib.blake2b(request.token.encode(), digest_size=8).hexdigest()
 
 
-def _page_url(source: ApiSource, token: str) -> str:
-    """A token is the query of the page's URL; the first page asks for page 1."""
-    parts = urlsplit(source.url)
-    if not token:
-        token = _with_params(parts.query, {source.page_param: "1", source.limit_param: str(source.page_size)})
-    return urlunsplit(parts._replace(query=token))
+def _pinned(tree: Mapping[str, Any]) -> PaginatorSpec:
+    return Endpoint.model_validate({"paginator": tree}).paginator or Auto(type="auto")
 
 
-def _next_token(source: ApiSource, token: str, response: Response, count: int) -> str | None:
-    if response.has_links:
-        target = response.links.get("next")
-        return _same_host_query(source, target) if target else None
-    # No Link header: a short page is the last, and a page longer than asked for was not paged at all
-    if count != source.page_size:
-        return None
-    query = urlsplit(_page_url(source, token)).query
-    number = int(dict(parse_qsl(query))[source.page_param])
-    return _with_params(query, {source.page_param: str(number + 1)})
-
-
-def _same_host_query(source: ApiSource, target: str) -> str:
-    """
-    The query of the next page, to be asked of our own URL.
-
-    Scheme and port are not compared: servers behind a proxy write links with
-    the scheme and port they see themselves (JSONPlaceholder says http).
-    """
-    parts, ours = urlsplit(urljoin(source.url, target)), urlsplit(source.url)
-    if parts.hostname != ours.hostname or parts.path.rstrip("/") != ours.path.rstrip("/"):
-        raise SourceMalformedError(f"{redact(source.url)}: its Link header leads elsewhere, to {redact(target)}")
-    return parts.query
-
-
-def _with_params(query: str, params: dict[str, str]) -> str:
-    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in params]
-    return urlencode([*kept, *params.items()])
+def _is_past_the_end(error: SourceRefusedError, request: PageRequest, paginator: PaginatorSpec) -> bool:
+    """Whether a 404 only says that there are no more pages (Django REST framework does)."""
+    if error.status != 404 or not isinstance(paginator, PageNumber | Offset):
+        return False
+    name = paginator.page_param if isinstance(paginator, PageNumber) else paginator.offset_param
+    first = paginator.base_page if isinstance(paginator, PageNumber) else paginator.offset
+    return request.param(name) != str(first)

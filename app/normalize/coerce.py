@@ -1,165 +1,162 @@
-"""A column as received → a column of its type, with notes of what could not be kept. Pure."""
+"""A field's mapping → what is made of its values: column by column, with notes of what could not be kept."""
 
-import json
-import math
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from types import NoneType
-from typing import Any, Final, cast
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
+from functools import partial
+from typing import Any, Final, NoReturn
+from zoneinfo import ZoneInfo
 
-from app.records import Note
+from app.errors import ConfigError
+from app.normalize.moments import date_reader, moment_reader, to_moments
+from app.normalize.notes import HIDDEN, Notes
+from app.normalize.numbers import marked_numbers, to_numbers
+from app.normalize.texts import text_of, to_booleans, to_json, to_texts
+from app.sources.mapping import FieldMapping, ValueType
 
-GIVEN_LIMIT: Final = 100
-"""Characters of a refused value that a note keeps; the whole is in the raw row."""
+Coercion = Callable[[Sequence[object]], tuple[list[Any], Notes]]
+"""Values as received → values of the column's type, and by index what could not be kept."""
 
-Notes = dict[int, Note]
-"""By index of the record."""
+DEFAULT_TYPES: Final[Mapping[str, ValueType]] = {
+    "source_id": "string",
+    "name": "string",
+    "description": "string",
+    "value": "decimal",
+    "created_at": "datetime",
+    "updated_at": "datetime",
+    "deleted": "boolean",
+}
+TEXT_COLUMNS: Final = {"source_id", "name", "description"}
+
+_TYPES_OF: Final[Mapping[str, set[ValueType]]] = {
+    "value": {"integer", "decimal"},
+    "created_at": {"datetime", "date"},
+    "updated_at": {"datetime", "date"},
+    "deleted": {"boolean"},
+}
+_OPTIONS: Final[Mapping[str, set[ValueType]]] = {
+    "format": {"datetime", "date"},
+    "timezone": {"datetime", "date"},
+    "decimal": {"integer", "decimal"},
+    "thousands": {"integer", "decimal"},
+}
 
 
-def to_texts(field: str, values: Sequence[object]) -> tuple[list[str | None], Notes]:
-    """Numbers and booleans become their JSON text; so do objects and arrays, with a note."""
-    if set(map(type, values)) <= {str, NoneType}:
-        return cast("list[str | None]", list(values)), {}
-    column: list[str | None] = []
-    notes: Notes = {}
-    for at, value in enumerate(values):
-        if value is None or isinstance(value, str):
-            column.append(value)
-            continue
-        column.append(json.dumps(value, ensure_ascii=False))
-        if not isinstance(value, bool | int | float):
-            notes[at] = note(field, "not_text", value)
-    return column, notes
-
-
-def to_numbers(field: str, values: Sequence[object]) -> tuple[list[float | None], Notes]:
+def open_coercion(column: str, mapping: FieldMapping) -> Coercion:
     """
-    Finite numbers, from numbers or their text. Blank text is no value, without a note.
+    Of a column of `normalized_data`, or of `deleted`.
 
-    Booleans are not numbers here, nor is `1_000` (which Python would take).
-    """
-    column: list[float | None] = []
-    notes: Notes = {}
-    for at, value in enumerate(values):
-        try:
-            number = float(value) if isinstance(value, str) else _of_json(value)
-        except (ValueError, TypeError):
-            number = None
-            if not (isinstance(value, str) and (not value or value.isspace())):
-                notes[at] = note(field, "not_a_number", value)
-        column.append(number)
-    if not all(map(math.isfinite, filter(None, column))):
-        _drop(
-            field,
-            "not_finite",
-            values=values,
-            column=column,
-            notes=notes,
-            is_wrong=lambda number, _: not math.isfinite(number),
-        )
-    if "_" in "".join(value for value in values if isinstance(value, str)):
-        _drop(
-            field,
-            "not_a_number",
-            values=values,
-            column=column,
-            notes=notes,
-            is_wrong=lambda _, value: isinstance(value, str) and "_" in value,
-        )
-    return column, notes
-
-
-def _of_json(value: object) -> float | None:
-    """
     Raises:
-        TypeError: not a number, nor nothing.
+        ConfigError: an option does not fit the type, or the type the column.
     """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    kind = mapping.type or DEFAULT_TYPES[column]
+    _check(column, kind, mapping)
+    coerce = _typed(column, kind, mapping)
+    if column in TEXT_COLUMNS and kind not in {"string", "json"}:
+        coerce = _kept_as_text(coerce)
+    for option in ("default", "constant"):
+        if (given := getattr(mapping, option)) is not None and coerce([given])[0] == [None]:
+            raise ConfigError(f"{option} = {given!r} does not fit type {kind}")
+    if mapping.default is not None:
+        coerce = _with_default(coerce, coerce([mapping.default])[0][0])
+    return _masked(coerce, mapping.mask) if mapping.mask else coerce
 
 
-def _drop(
-    field: str,
-    code: str,
-    *,
-    values: Sequence[object],
-    column: list[float | None],
-    notes: Notes,
-    is_wrong: Callable[[float, object], bool],
-) -> None:
-    for at, number in enumerate(column):
-        if number is not None and is_wrong(number, values[at]):
-            column[at] = None
-            notes[at] = note(field, code, values[at])
+def _typed(column: str, kind: ValueType, mapping: FieldMapping) -> Coercion:
+    zone = ZoneInfo(mapping.timezone) if mapping.timezone else None
+    match kind:
+        case "string":
+            return partial(to_texts, column)
+        case "integer" | "decimal" if mapping.decimal or mapping.thousands:
+            read = marked_numbers(mapping.decimal or ".", mapping.thousands)
+            return partial(to_numbers, column, read=read, whole=kind == "integer")
+        case "integer" | "decimal":
+            return partial(to_numbers, column, whole=kind == "integer")
+        case "boolean":
+            return partial(to_booleans, column)
+        case "datetime":
+            return partial(to_moments, column, read=moment_reader(mapping.format), zone=zone)
+        case "date":
+            read_date = date_reader(mapping.format, zone)
+            return partial(to_moments, column, read=read_date, zone=zone or UTC, code="not_a_date")
+        case "json":
+            return partial(to_json, column)
 
 
-def to_moments(field: str, values: Sequence[object]) -> tuple[list[datetime | None], Notes]:
-    """
-    Moments in UTC, from ISO 8601 text with an offset. Blank text is no value, without a note.
+def _kept_as_text(coerce: Coercion) -> Coercion:
+    """The type decides what stands; what stands is the text received."""
 
-    A time without an offset is refused: guessing one gives a wrong hour, confidently.
-    """
-    fromisoformat = datetime.fromisoformat
-    try:
-        moments = list(map(fromisoformat, cast("Sequence[str]", values)))
-        if {moment.tzinfo for moment in moments} == {UTC}:
-            return cast("list[datetime | None]", moments), {}
-    except (ValueError, TypeError):
-        pass  # value by value, then
-    column: list[datetime | None] = []
-    notes: Notes = {}
-    for at, value in enumerate(values):
-        moment: datetime | None = None
-        try:
-            if isinstance(value, str):
-                moment = fromisoformat(value)
-            elif value is not None:
-                notes[at] = note(field, "not_a_datetime", value)
-        except ValueError:
-            moment = _of_odd_text(field, str(value), at, notes)
-        if moment is not None and moment.tzinfo is not UTC:
-            moment = _in_utc(field, value, moment, at, notes)
-        column.append(moment)
-    return column, notes
+    def kept(values: Sequence[object]) -> tuple[list[Any], Notes]:
+        typed, notes = coerce(values)
+        return [None if one is None else text_of(value) for one, value in zip(typed, values, strict=True)], notes
+
+    return kept
 
 
-def _of_odd_text(field: str, text: str, at: int, notes: Notes) -> datetime | None:
-    stripped = text.strip()
-    if not stripped:
-        return None
-    try:
-        return datetime.fromisoformat(stripped)
-    except ValueError:
-        notes[at] = note(field, "not_a_datetime", text)
-        return None
+def _with_default(coerce: Coercion, default: object) -> Coercion:
+    """Instead of no value; what failed to parse has a note, and stays null."""
+
+    def filled(values: Sequence[object]) -> tuple[list[Any], Notes]:
+        column, notes = coerce(values)
+        if None not in column:
+            return column, notes
+        return [default if one is None and at not in notes else one for at, one in enumerate(column)], notes
+
+    return filled
 
 
-def _in_utc(field: str, value: object, moment: datetime, at: int, notes: Notes) -> datetime | None:
-    if moment.tzinfo is None:
-        notes[at] = note(field, "no_offset", value)
-        return None
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:  # year 1 or 9999, moved over the edge by its offset
-        notes[at] = note(field, "out_of_range", value)
-        return None
+def _masked(coerce: Coercion, mask: str) -> Coercion:
+    hide = MASKS[mask]
+
+    def masked(values: Sequence[object]) -> tuple[list[Any], Notes]:
+        column, notes = coerce(values)
+        hidden = [None if text is None else hide(text) for text in column]
+        return hidden, {at: item._replace(given=HIDDEN) for at, item in notes.items()}
+
+    return masked
 
 
-def scrub(text: str) -> str:
-    """Text with U+FFFD for each character that PostgreSQL's text cannot hold: U+0000 and lone surrogates."""
-    return "".join(
-        "\ufffd" if character == "\x00" or "\ud800" <= character <= "\udfff" else character for character in text
-    )
+def hashed(text: str) -> str:
+    # A lone surrogate, which a JSON escape may bring, has no strict UTF-8
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def note(field: str, code: str, value: Any) -> Note:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    # Escaped where needed, so that the note itself can be stored
-    shown = text[:GIVEN_LIMIT].encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
-    return Note(field, code, shown)
+def _all_but_four(text: str) -> str:
+    hidden = len(text) - 4 if len(text) >= 8 else len(text)
+    return "*" * hidden + text[hidden:]
+
+
+MASKS: Final[Mapping[str, Callable[[str], str]]] = {
+    "hash": hashed,
+    "redact": lambda _: "***",
+    "partial": _all_but_four,
+}
+
+
+def _check(column: str, kind: ValueType, mapping: FieldMapping) -> None:
+    fitting = _TYPES_OF.get(column)
+    if fitting is not None and kind not in fitting:
+        _refuse(f"type = {kind!r} does not fit the column; it takes {' or '.join(sorted(fitting))}")
+    for option, kinds in _OPTIONS.items():
+        if getattr(mapping, option) is not None and kind not in kinds:
+            _refuse(f"{option} means nothing for type {kind}; it is for {' and '.join(sorted(kinds))}")
+    if mapping.mask is not None and column not in TEXT_COLUMNS:
+        _refuse("mask is for columns of text: name, description, source_id")
+    if mapping.thousands is not None and mapping.thousands == (mapping.decimal or "."):
+        _refuse('thousands is the decimal mark, which is "." when omitted')
+    for mark in (mapping.decimal, mapping.thousands):
+        if mark is not None and (mark.isalnum() or mark in "+-"):
+            _refuse(f"{mark!r} cannot be a mark in a number")
+    if column == "source_id":
+        _check_key(mapping)
+
+
+def _check_key(mapping: FieldMapping) -> None:
+    if mapping.constant is not None or mapping.default is not None:
+        _refuse("a constant or a default would give many records one key")
+    if mapping.mask not in {None, "hash"}:
+        _refuse(f'mask = "{mapping.mask}" would give many records one key; "hash" keeps them apart')
+
+
+def _refuse(fault: str) -> NoReturn:
+    raise ConfigError(fault)

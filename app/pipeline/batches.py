@@ -29,6 +29,8 @@ class Batch:
     """None: the batch ends within a page, which is read again should the run die now."""
     last: bool = False
     validators: Mapping[str, Validators] = field(default_factory=dict)
+    state: Mapping[str, Any] | None = None
+    findings: list[Mapping[str, Any]] = field(default_factory=list)
     input: Mapping[str, Any] = field(default_factory=dict)
     opened_at: float = field(default_factory=monotonic)
 
@@ -44,6 +46,8 @@ class Batch:
         self.after = page.after
         self.last = page.last
         self.validators = page.validators
+        self.state = page.state
+        self.findings += page.findings
 
 
 async def batches(

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from app.pipeline.batches import Batch
 from app.records import Checkpoint, Cursor
-from app.sources.spec import SourceSpec
+from app.sources.resource import ResourceSpec
 
 
-def begin_pass(stored: Checkpoint, source: SourceSpec) -> Checkpoint:
+def begin_pass(stored: Checkpoint, source: ResourceSpec) -> Checkpoint:
     """
     The checkpoint from which a run may start.
 
@@ -21,7 +21,7 @@ def begin_pass(stored: Checkpoint, source: SourceSpec) -> Checkpoint:
     checkpoint = replace(stored, mapping_hash=held if held != mapping_hash else stored.mapping_hash)
     remapped = held != mapping_hash and (stored.cursor == Cursor() or stored.pass_mapping_hash != mapping_hash)
     if remapped or stored.request_hash != source.request_hash:
-        checkpoint = replace(checkpoint, cursor=Cursor(), validators={})
+        checkpoint = replace(checkpoint, cursor=Cursor(), validators={}, state={})
     return replace(checkpoint, request_hash=source.request_hash, pass_mapping_hash=mapping_hash)
 
 
@@ -32,6 +32,8 @@ def must_remap(checkpoint: Checkpoint) -> bool:
 
 def after_batch(checkpoint: Checkpoint, batch: Batch) -> Checkpoint:
     """Where the checkpoint stands once this batch is committed."""
+    if batch.state is not None:
+        checkpoint = replace(checkpoint, state=batch.state)
     if batch.last:
         return replace(
             checkpoint,

@@ -14,9 +14,10 @@ from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database
 from app.db.locks import Presence
-from app.errors import EtlError, StoreError, StoreUnavailableError
+from app.errors import EtlError, SourceBusyError, StoreError, StoreUnavailableError
+from app.pipeline.expectations import Complaint, judge
 from app.records import Checkpoint, Counts, Outcome, RunReport, RunStatus, Traffic, Trigger
-from app.sources.spec import SourceSpec
+from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ STOP_PATIENCE_SECONDS: Final = 3.0
 class RunOrder:
     """What is to be run, in which tick, and why."""
 
-    source: SourceSpec
+    source: ResourceSpec
     tick_id: UUID
     trigger: Trigger
     lease_seconds: float
@@ -44,6 +45,7 @@ class OpenRun:
 
     run_id: int
     tick_id: UUID
+    source: ResourceSpec
     checkpoint: Checkpoint
     lease_seconds: float
     counts: Counts = field(default_factory=Counts)
@@ -52,6 +54,8 @@ class OpenRun:
     not_modified_pages: int = 0
     input: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    complaints: list[Complaint] = field(default_factory=list)
+    """What `expect` did not find."""
     report: RunReport | None = None
     """Set when the run is closed."""
 
@@ -112,7 +116,7 @@ async def _try_to_open(order: RunOrder, *, database: Database, presence: Presenc
         if checkpoint is None:
             return None
         run_id = await runs.open_run(session, checkpoint, tick_id=order.tick_id, trigger=order.trigger)
-    return OpenRun(run_id, order.tick_id, checkpoint, order.lease_seconds)
+    return OpenRun(run_id, order.tick_id, order.source, checkpoint, order.lease_seconds)
 
 
 def _report(run: OpenRun, error: BaseException | None, *, seconds: float) -> RunReport:
@@ -130,6 +134,7 @@ def _report(run: OpenRun, error: BaseException | None, *, seconds: float) -> Run
         seconds=round(seconds, 3),
         error_class=error_class,
         error_message=message,
+        retry_after_seconds=error.retry_after_seconds if isinstance(error, SourceBusyError) else None,
         store_failed=isinstance(error, StoreError),
     )
 
@@ -142,14 +147,22 @@ def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outc
         return ("partial" if counts.extracted else "failed"), None
     if not counts.balanced:
         return "failed", None
+    incremental = run.source.is_incremental and bool(run.checkpoint.state.get("cursor_value"))
     if counts.extracted:
-        return "succeeded", "changed" if counts.written else "no_new_data"
-    if run.not_modified_pages:
+        outcome: Outcome = "changed" if counts.written else "no_new_data"
+    elif run.not_modified_pages:
         return "succeeded", "not_modified"
-    if run.checkpoint.row_count:
-        run.findings.append({"code": "empty_source", "detail": f"0 records; {run.checkpoint.row_count} rows are here"})
-        return "suspect", "empty"
-    return "succeeded", "empty"
+    else:
+        outcome = "no_new_data" if incremental else "empty"
+    verdict = judge(
+        run.source.table.expect,
+        counts,
+        row_count=run.checkpoint.row_count,
+        complete=not incremental and not run.not_modified_pages,
+    )
+    run.complaints += verdict.complaints
+    run.findings += [{"code": complaint.code, "detail": complaint.detail} for complaint in verdict.complaints]
+    return verdict.status, outcome
 
 
 def _explain(run: OpenRun, error: BaseException | None) -> tuple[str | None, str | None]:
@@ -164,8 +177,8 @@ def _explain(run: OpenRun, error: BaseException | None) -> tuple[str | None, str
             "system_error",
             f"{run.counts.extracted} records extracted, {run.counts.accounted} accounted for",
         )
-    if run.findings:
-        return "data_error", str(run.findings[-1]["detail"])
+    if run.complaints:
+        return "data_error", "; ".join(complaint.detail for complaint in run.complaints)
     return None, None
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from app.clock import monotonic
+from app.clock import monotonic, utc_now
 from app.db import checkpoints, runs
 from app.db.engine import Database
 from app.db.errors import KeyTakenError
@@ -24,10 +24,11 @@ from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.batches import Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
+from app.pipeline.known import drop_known_versions
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
-from app.pipeline.staging import StagingRules, drop_known_versions, stage
+from app.pipeline.staging import StagingRules, stage
 from app.records import Counts, CurrentRow, RunReport
-from app.sources.spec import SourceSpec
+from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
 
@@ -83,7 +84,7 @@ async def run_source(
 class _Work:
     def __init__(
         self,
-        source: SourceSpec,
+        source: ResourceSpec,
         run: OpenRun,
         *,
         database: Database,
@@ -108,7 +109,13 @@ class _Work:
         flights: deque[_Flight] = deque()
         try:
             async for batch in batches(
-                read_pages(self._source, self._run.checkpoint, fetcher=self._fetcher, traffic=self._run.traffic)
+                read_pages(
+                    self._source,
+                    self._run.checkpoint,
+                    fetcher=self._fetcher,
+                    traffic=self._run.traffic,
+                    now=utc_now(),
+                )
             ):
                 landed = await self._land(batch)
                 keys = landed.keys
@@ -194,10 +201,11 @@ class _Work:
                 await before
             await runs.add_counts(session, run.run_id, counts)
             checkpoint = await checkpoints.move_checkpoint(
-                session, run.checkpoint, after_batch(run.checkpoint, batch), new_rows=counts.inserted
+                session, run.checkpoint, after_batch(run.checkpoint, batch), new_rows=staged.net_rows
             )
         run.checkpoint = checkpoint
         run.not_modified_pages += batch.not_modified
+        run.findings += [dict(finding) for finding in batch.findings]
         self._body_bytes += batch.body_bytes
         for item in fields(Counts):
             setattr(run.counts, item.name, getattr(run.counts, item.name) + getattr(counts, item.name))

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from app.land import Landed, storable
 from app.load import StagedBatch
 from app.normalize.rows import Normalized, Normalizer
+from app.pipeline.versions import Deletion, Version, is_outdated
 from app.records import (
     Counts,
     CurrentRow,
@@ -56,45 +57,6 @@ def stage(landed: Landed, current: Mapping[str, CurrentRow], *, rules: StagingRu
     return _Staging(landed, current, rules, pages=pages).batch()
 
 
-def drop_known_versions(
-    batch: StagedBatch, unloaded: Mapping[VersionKey, int], current: Mapping[str, CurrentRow]
-) -> None:
-    """
-    Forget raw rows that were rejected or overtaken before, with the same bytes: they are landed already.
-
-    Args:
-        unloaded: raw ids of the rejected and overtaken versions of the batch's keys.
-    """
-    newest: dict[str | None, int] = {}
-    for (source_id, _), raw_id in unloaded.items():
-        newest[source_id] = max(raw_id, newest.get(source_id, 0))
-
-    def is_known(row: RawRow) -> bool:
-        raw_id = unloaded.get((row.source_id, row.content_hash))
-        if raw_id is None or row.disposition == "loaded":
-            return False
-        if row.disposition == "overtaken" or row.source_id is None:
-            return True
-        # A rejected version counts as known only while it is the newest one of its record
-        there = current.get(row.source_id)
-        return raw_id == newest[row.source_id] and (there is None or raw_id > there.raw_id)
-
-    batch.raw_rows = [row for row in batch.raw_rows if not is_known(row)]
-
-
-class _Version(NamedTuple):
-    """The version of a record that this batch will write, so far."""
-
-    at: int
-    """Its index among the normalized."""
-    row_id: int
-    raw_id: int
-    content_hash: bytes
-    updated_at: datetime | None
-    raw_at: int | None
-    """Its index among the raw rows; None when its bytes are landed already."""
-
-
 class _Staging:
     def __init__(self, landed: Landed, current: Mapping[str, CurrentRow], rules: StagingRules, *, pages: int) -> None:
         self._landed = landed
@@ -104,21 +66,25 @@ class _Staging:
         self._repeated = _repeated(landed)
         self._batch = StagedBatch(self._counts)
         self._raw_rows: list[RawRow | None] = []
-        self._pending: dict[str, _Version] = {}
-        self._rejected: set[VersionKey] = set()
+        self._pending: dict[str, Version] = {}
+        self._deletions: dict[str, Deletion] = {}
+        self._set_aside: set[VersionKey] = set()
 
     def batch(self) -> StagedBatch:
         for index, rejection in self._landed.rejections.items():
             self._reject(index, rejection)
+        for index in sorted(self._landed.filtered - self._landed.rejections.keys()):
+            self._filter(index)
         todo = self._changed()
         # Only a rejected record has no key, and those are not among them
         source_ids = cast("list[str]", _pick(self._landed.source_ids, todo))
         normalized = self._rules.normalizer.normalize(source_ids, _pick(self._landed.fields, todo))
         plain: Sequence[int] = range(len(todo))
-        if self._current or self._repeated or normalized.rejections:
+        if self._current or self._repeated or normalized.rejections or normalized.filtered or normalized.deleted:
             plain = self._pick_plain(todo, source_ids, normalized)
         self._write_plain(plain, todo, source_ids, normalized)
         self._write_pending(normalized)
+        self._write_deletions()
         self._batch.raw_rows += [row for row in self._raw_rows if row is not None]
         return self._batch
 
@@ -128,6 +94,10 @@ class _Staging:
         for at, source_id in enumerate(source_ids):
             if at in normalized.rejections:
                 self._reject(todo[at], normalized.rejections[at])
+            elif at in normalized.filtered:
+                self._filter(todo[at])
+            elif at in normalized.deleted:
+                self._delete(todo[at], source_id, normalized.updated_at[at])
             elif source_id in self._current or source_id in self._repeated:
                 self._settle(todo[at], at, source_id, normalized)
             else:
@@ -137,11 +107,11 @@ class _Staging:
     def _changed(self) -> Sequence[int]:
         """Indexes of the records that must be looked at: not rejected, and not plainly what is there already."""
         landed, current = self._landed, self._current
-        if not current and not landed.rejections:
+        if not current and not landed.rejections and not landed.filtered:
             return range(len(landed))
         todo: list[int] = []
         for index, (source_id, content_hash) in enumerate(zip(landed.source_ids, landed.hashes, strict=True)):
-            if index in landed.rejections or source_id is None:
+            if index in landed.rejections or index in landed.filtered or source_id is None:
                 continue
             there = current.get(source_id)
             same = there is not None and there.content_hash == content_hash
@@ -187,18 +157,19 @@ class _Staging:
         same = known_hash == content_hash
         if same and (earlier or not self._rules.remap):
             self._counts.unchanged += 1
-        elif _is_outdated(updated_at, earlier, there):
+        elif is_outdated(updated_at, earlier, there):
             self._counts.outdated += 1
             self._append(index, "overtaken")
         else:
             if earlier is not None:
                 self._overtake(earlier)
+            self._undelete(source_id)
             notes = normalized.notes.get(at, ())
             self._counts.coerced += bool(notes)
             raw_at = None if same else len(self._raw_rows)
             raw_id = there.raw_id if same and there else self._append(index, "loaded", notes=notes)
             row_id = earlier.row_id if earlier else self._rules.take_row_ids(1)[0]
-            self._pending[source_id] = _Version(at, row_id, raw_id, content_hash, updated_at, raw_at)
+            self._pending[source_id] = Version(at, row_id, raw_id, content_hash, updated_at, raw_at)
 
     def _write_pending(self, normalized: Normalized) -> None:
         for source_id, version in self._pending.items():
@@ -209,6 +180,7 @@ class _Staging:
                 self._forget(version.raw_at)
                 continue
             rows = self._batch.new_rows if there is None else self._batch.changed_rows
+            self._batch.resurrected += there is not None and there.deleted
             rows.id.append(version.row_id)
             rows.raw_id.append(version.raw_id)
             rows.source_id.append(source_id)
@@ -216,7 +188,7 @@ class _Staging:
             for name in _NORMALIZED:
                 getattr(rows, name).append(getattr(normalized, name)[version.at])
 
-    def _overtake(self, earlier: _Version) -> None:
+    def _overtake(self, earlier: Version) -> None:
         self._counts.duplicate += 1
         row = None if earlier.raw_at is None else self._raw_rows[earlier.raw_at]
         if row is not None and earlier.raw_at is not None:
@@ -228,12 +200,55 @@ class _Staging:
         self._counts.coerced -= bool(row and row.notes)
         self._raw_rows[raw_at] = None
 
+    def _delete(self, index: int, source_id: str, updated_at: datetime | None) -> None:
+        """The record says itself that it was deleted."""
+        earlier, there = self._pending.get(source_id), self._current.get(source_id)
+        if source_id in self._deletions or (earlier is None and there is not None and there.deleted):
+            self._counts.unchanged += 1
+            return
+        if is_outdated(updated_at, earlier, there):
+            self._counts.outdated += 1
+            self._append(index, "overtaken")
+            return
+        if earlier is not None:
+            self._overtake(earlier)
+            del self._pending[source_id]
+        self._counts.deleted += 1
+        raw_id = self._append(index, "deleted")
+        self._deletions[source_id] = Deletion(raw_id, self._landed.hashes[index], updated_at, len(self._raw_rows) - 1)
+
+    def _undelete(self, source_id: str) -> None:
+        """A later record of the batch brings back what an earlier one deleted."""
+        deletion = self._deletions.pop(source_id, None)
+        row = None if deletion is None else self._raw_rows[deletion.raw_at]
+        if deletion is not None and row is not None:
+            self._counts.deleted -= 1
+            self._counts.duplicate += 1
+            self._raw_rows[deletion.raw_at] = row._replace(disposition="overtaken")
+
+    def _write_deletions(self) -> None:
+        rows = self._batch.deleted_rows
+        for source_id, deletion in self._deletions.items():
+            there = self._current.get(source_id)
+            if there is not None and not there.deleted:
+                rows.source_id.append(source_id)
+                rows.raw_id.append(deletion.raw_id)
+                rows.content_hash.append(deletion.content_hash)
+                rows.updated_at.append(deletion.updated_at)
+
+    def _filter(self, index: int) -> None:
+        self._counts.filtered += 1
+        self._append_once(index, "filtered")
+
     def _reject(self, index: int, rejection: Rejection) -> None:
         self._counts.rejected += 1
+        self._append_once(index, "rejected", rejection=rejection)
+
+    def _append_once(self, index: int, disposition: Disposition, *, rejection: Rejection | None = None) -> None:
         version = (self._landed.source_ids[index], self._landed.hashes[index])
-        if version not in self._rejected:
-            self._rejected.add(version)
-            self._append(index, "rejected", rejection=rejection)
+        if version not in self._set_aside:
+            self._set_aside.add(version)
+            self._append(index, disposition, rejection=rejection)
 
     def _append(
         self,
@@ -284,12 +299,3 @@ def _repeated(landed: Landed) -> set[str]:
     if len(landed.keys) == len(landed):
         return set()
     return {key for key, count in Counter(landed.source_ids).items() if count > 1 and key is not None}
-
-
-def _is_outdated(updated_at: datetime | None, earlier: _Version | None, there: CurrentRow | None) -> bool:
-    """Older, by the source's own time, than what is there. A record without such a time never is."""
-    if updated_at is None:
-        return False
-    if earlier is not None:
-        return earlier.updated_at is not None and updated_at < earlier.updated_at
-    return there is not None and there.dated_by_source and updated_at < there.updated_at

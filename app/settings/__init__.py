@@ -11,17 +11,16 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.errors import ConfigError
+from app.settings.base import Group
 from app.settings.groups import (
     GROUPS,
     DatabaseSettings,
     EmbeddedSettings,
-    Group,
-    HttpSettings,
     LogSettings,
     ScheduleSettings,
     ServerSettings,
-    SourceSettings,
 )
+from app.settings.sources import HttpSettings, SourceSettings
 
 G = TypeVar("G", bound=Group)
 

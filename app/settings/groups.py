@@ -10,17 +10,10 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
-SAMPLE_CSV = Path(__file__).parents[1] / "demo" / "data" / "products.csv"
-
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-class Group(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+from app.settings.base import Group, Seconds
+from app.settings.sources import HttpSettings, SourceSettings
 
 
 class DatabaseSettings(Group):
@@ -110,100 +103,6 @@ class EmbeddedSettings(Group):
         return value.expanduser().absolute() if value else None
 
 
-class SourceSettings(Group):
-    api_host: str = Field(
-        "https://jsonplaceholder.typicode.com",
-        validation_alias="API_HOST",
-        description="The API source; /posts is appended when the URL has no path.",
-        examples=["https://jsonplaceholder.typicode.com"],
-    )
-    api_key: SecretStr | None = Field(
-        None,
-        validation_alias="API_KEY",
-        description="Sent to API_HOST as a bearer token.",
-        examples=["my-api-key"],
-    )
-    csv_url: str = Field(
-        str(SAMPLE_CSV),
-        validation_alias="CSV_URL",
-        description="The CSV source: an http(s) URL or a file path; unset means the sample file that ships.",
-        examples=["https://example.com/products.csv"],
-    )
-    csv_id_column: str | None = Field(
-        None,
-        validation_alias="CSV_ID_COLUMN",
-        description="Header of the column that identifies a row; unset: id, uuid, key, code or csv_id.",
-        examples=["sku"],
-    )
-
-    @field_validator("api_host")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        return _checked_http_url(value)
-
-    @field_validator("csv_url")
-    @classmethod
-    def _is_http_or_path(cls, value: str) -> str:
-        scheme, found, rest = value.partition("://")
-        if not found:
-            return value
-        if scheme == "file":
-            return rest
-        return _checked_http_url(value)
-
-
-class HttpSettings(Group):
-    connect_timeout_seconds: Seconds = Field(
-        5.0, validation_alias="HTTP_CONNECT_TIMEOUT_SECONDS", description="To reach a source.", examples=[5]
-    )
-    read_timeout_seconds: Seconds = Field(
-        20.0,
-        validation_alias="HTTP_READ_TIMEOUT_SECONDS",
-        description="The longest silence between two parts of a body.",
-        examples=[20],
-    )
-    total_timeout_seconds: Seconds = Field(
-        30.0,
-        validation_alias="HTTP_TOTAL_TIMEOUT_SECONDS",
-        description="For one whole page of an API, body included.",
-        examples=[30],
-    )
-    file_timeout_seconds: Seconds = Field(
-        900.0,
-        validation_alias="HTTP_FILE_TIMEOUT_SECONDS",
-        description="Spent waiting for the bytes of one file (time spent loading them does not count).",
-        examples=[900],
-    )
-    min_bytes_per_second: int = Field(
-        1024,
-        ge=0,
-        validation_alias="HTTP_MIN_BYTES_PER_SECOND",
-        description="A file slower than this over HTTP_READ_TIMEOUT_SECONDS is given up; 0 waits for ever.",
-        examples=[1024],
-    )
-    max_attempts: int = Field(
-        4,
-        ge=1,
-        le=20,
-        validation_alias="HTTP_MAX_ATTEMPTS",
-        description="Tries of one request.",
-        examples=[4],
-    )
-    max_elapsed_seconds: Seconds = Field(
-        120.0,
-        validation_alias="HTTP_MAX_ELAPSED_SECONDS",
-        description="For all tries of one request together, waits included.",
-        examples=[120],
-    )
-    max_page_bytes: int = Field(
-        64 * 1024 * 1024,
-        ge=1024,
-        validation_alias="HTTP_MAX_PAGE_BYTES",
-        description="Largest API page accepted, decompressed.",
-        examples=[67108864],
-    )
-
-
 class ScheduleSettings(Group):
     interval_seconds: float = Field(
         900.0,
@@ -289,14 +188,3 @@ GROUPS: tuple[type[Group], ...] = (
     ServerSettings,
     LogSettings,
 )
-
-
-def _checked_http_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError("is not a valid URL") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be a URL that starts with http:// or https://")
-    return value

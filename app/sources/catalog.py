@@ -1,67 +1,147 @@
-"""Every source there is: for now the two that the environment configures."""
+"""Every resource there is: the two built-in sources, and those of the folder of source files."""
 
-from collections.abc import Iterable, Iterator
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
 
 from app.errors import ConfigError
 from app.settings import Settings
-from app.sources.spec import ApiSource, CsvSource, Mapping, SourceSpec
+from app.settings.secrets import read_secrets
+from app.sources.reading import read_source, read_source_file
+from app.sources.resource import BUILT_IN, ResourceSpec, Secrets
+from app.sources.tables import CsvResource, CsvSource, RestSource
 
 
 class Catalog:
-    def __init__(self, sources: Iterable[SourceSpec]) -> None:
-        self._sources = {source.name: source for source in sources}
+    def __init__(self, resources: Iterable[ResourceSpec]) -> None:
+        self._resources = {resource.name: resource for resource in resources}
 
-    def __iter__(self) -> Iterator[SourceSpec]:
-        return iter(self._sources.values())
+    def __iter__(self) -> Iterator[ResourceSpec]:
+        return iter(self._resources.values())
 
-    def select(self, names: Iterable[str]) -> list[SourceSpec]:
+    def select(self, names: Iterable[str]) -> list[ResourceSpec]:
         """
-        The sources of these names; all of them when none is named.
+        The resources of these names, or of the sources of these names; all of them when none is named.
 
         Raises:
             ConfigError: a name is not in the catalogue.
         """
         wanted = list(dict.fromkeys(names))
-        unknown = [name for name in wanted if name not in self._sources]
+        unknown = [name for name in wanted if not any(name in {one.name, one.source} for one in self)]
         if unknown:
-            raise ConfigError(f"unknown source {', '.join(unknown)}; there are: {', '.join(self._sources)}")
-        return [self._sources[name] for name in wanted] or list(self)
+            raise ConfigError(f"unknown source {', '.join(unknown)}; there are: {', '.join(self._resources)}")
+        return [one for one in self if not wanted or one.name in wanted or one.source in wanted]
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    given = settings.sources
-    return Catalog(
-        (
-            ApiSource(
-                name="api",
-                resource="posts",
-                url=endpoint(given.api_host),
-                token=given.api_key,
-                primary_key="id",
-                mapping=Mapping(
-                    name=("name", "title"),
-                    value=("value", "userId"),
-                    description=("description", "body"),
-                    created_at=("created_at", "createdAt"),
-                    updated_at=("updated_at", "updatedAt"),
-                ),
-            ),
-            CsvSource(
-                name="csv",
-                resource="rows",
-                url=given.csv_url,
-                primary_key=given.csv_id_column,
-                mapping=Mapping(
-                    name=("name", "title"),
-                    value=("value", "price", "amount"),
-                    description=("description", "body"),
-                    created_at=("created_at",),
-                    updated_at=("updated_at",),
-                ),
-            ),
+    """
+    Read the source files anew.
+
+    Raises:
+        ConfigError: one line for each fault of each file; no source runs while another one's file is wrong.
+    """
+    secrets = read_secrets()
+    resources = [*_builtin_api(settings), *_builtin_csv(settings)]
+    faults: list[str] = []
+    places = {"api": "the built-in source api", "csv": "the built-in source csv"}
+    for path in _source_files(settings.sources.folder):
+        try:
+            source = read_source_file(path)
+            if source.name in places:
+                faults.append(f"{path}: name: {source.name} is taken by {places[source.name]}")
+            places[source.name] = str(path)
+            resources += resolve(source, secrets=secrets, where=str(path), folder=path.parent, settings=settings)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return Catalog(resources)
+
+
+def resolve(
+    source: RestSource | CsvSource,
+    *,
+    secrets: Mapping[str, SecretStr],
+    where: str,
+    folder: Path | None = None,
+    settings: Settings | None = None,
+) -> list[ResourceSpec]:
+    """
+    The resources that a source file selects.
+
+    Args:
+        folder: below which its files may lie, beside the folders in FILE_ROOTS.
+
+    Raises:
+        ConfigError: a path lies elsewhere.
+    """
+    if not source.enabled:
+        return []
+    roots = [*([folder] if folder else []), *(settings.sources.file_roots if settings else ())]
+    return [
+        ResourceSpec(
+            source=source.name,
+            table=_placed(table, roots, where) if isinstance(table, CsvResource) and folder else table,
+            single=len(source.resources) == 1,
+            client=source.client,
+            rate_limit=source.rate_limit,
+            retry=source.retry,
+            schedule=source.schedule,
+            secrets=Secrets(secrets, where),
+            where=where,
         )
-    )
+        for table in source.resources
+        if table.selected
+    ]
+
+
+def _source_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.toml")) if folder.is_dir() else []
+
+
+def _placed(table: CsvResource, roots: list[Path], where: str) -> CsvResource:
+    """A file's path made absolute; one outside of the roots is refused, links followed."""
+    url = table.file.url
+    if url.startswith(("http://", "https://")):
+        return table
+    path = (roots[0] / Path(url).expanduser()).resolve()
+    if not any(path.is_relative_to(root.resolve()) for root in roots):
+        raise ConfigError(
+            f"{where}: {table.name}.file.url: {url} is outside of {roots[0]}; name its folder in FILE_ROOTS"
+        )
+    return table.model_copy(update={"file": table.file.model_copy(update={"url": str(path)})})
+
+
+def _builtin(name: str) -> dict[str, Any]:
+    return tomllib.loads((files("app.sources") / "builtin" / f"{name}.toml").read_text("utf-8"))
+
+
+def _builtin_api(settings: Settings) -> list[ResourceSpec]:
+    given = settings.sources
+    tree = _builtin("api")
+    parts = urlsplit(endpoint(given.api_host))
+    tree["client"] = {"base_url": given.api_host, "allow_private_networks": True}
+    tree["resources"][0]["endpoint"]["path"] = urlunsplit(parts)
+    secrets: dict[str, SecretStr] = {}
+    if given.api_key is not None:
+        secrets["API_KEY"] = given.api_key
+        tree["client"]["auth"] = {"type": "bearer", "token": "{secrets.API_KEY}"}
+    return resolve(read_source(tree, where="API_HOST"), secrets=secrets, where=BUILT_IN)
+
+
+def _builtin_csv(settings: Settings) -> list[ResourceSpec]:
+    given = settings.sources
+    tree = _builtin("csv")
+    tree["client"] = {"allow_private_networks": True}
+    tree["resources"][0]["file"]["url"] = given.csv_url
+    if given.csv_id_column is not None:
+        tree["resources"][0]["primary_key"] = [given.csv_id_column]
+    return resolve(read_source(tree, where="CSV_URL"), secrets={}, where=BUILT_IN)
 
 
 def endpoint(api_host: str) -> str:

@@ -25,7 +25,7 @@ STOREYS = (
     {"sources", "db", "observability", "embedded"},
     {"extract", "land", "normalize", "load", "watch"},
     {"pipeline"},
-    {"resources"},
+    {"resources", "plan"},
     {"scheduler"},
     {"operations", "demo"},
     {"api", "web", "cli"},

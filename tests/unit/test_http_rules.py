@@ -64,7 +64,7 @@ def test_what_the_source_asks_for_is_obeyed_or_the_turn_ends(asked: float, waite
         ("soon", None),
         ("", None),
         (None, None),
-        ("1.5", None),
+        ("1.5", 1.5),
         ("٣", None),
         ("9" * 400, 999999999.0),
         ("Thu, 99 Jan 2026 00:01:00 GMT", None),

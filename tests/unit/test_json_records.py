@@ -5,9 +5,15 @@ from pathlib import Path
 import pytest
 
 from app.errors import SourceMalformedError
-from app.extract.json_records import MAX_DEPTH, cut_records
+from app.extract.json_body import ARRAY, cut_body
+from app.extract.json_records import MAX_DEPTH
+from app.records import Records
 
 SUITE = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "json" / "jsontestsuite"
+
+
+def cut_records(body: bytes, *, what: str) -> Records:
+    return cut_body(body, ARRAY, what=what).records
 
 
 @pytest.mark.parametrize(

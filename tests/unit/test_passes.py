@@ -10,9 +10,9 @@ from app.errors import SourceUnavailableError
 from app.pipeline.batches import Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
 from app.records import Checkpoint, Cursor, Page, Records, Validators
-from app.sources.spec import ApiSource, Mapping
+from tests.normalizing import rest_spec
 
-SOURCE = ApiSource(name="api", resource="posts", url="http://h/posts", primary_key="id", mapping=Mapping())
+SOURCE = rest_spec(primary_key="id", endpoint={"path": "http://h/posts"})
 FRESH = Checkpoint(
     source="api",
     resource="posts",

@@ -10,17 +10,12 @@ from hypothesis import strategies as st
 from app.land import Landed, land_records
 from app.load import StagedBatch
 from app.normalize.rows import open_normalizer
-from app.pipeline.staging import StagingRules, drop_known_versions, stage
+from app.pipeline.known import drop_known_versions
+from app.pipeline.staging import StagingRules, stage
 from app.records import CurrentRow, Records, Rejection
-from app.sources.spec import ApiSource, Mapping
+from tests.normalizing import rest_spec
 
-SOURCE = ApiSource(
-    name="api",
-    resource="posts",
-    url="http://x",
-    primary_key="id",
-    mapping=Mapping(name=("name",), value=("value",), updated_at=("at",)),
-)
+SOURCE = rest_spec({"name": "name", "value": "value", "updated_at": "at", "deleted": "gone"}, primary_key="id")
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 

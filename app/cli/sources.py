@@ -1,0 +1,154 @@
+"""`etl sources`: what there is to pull, and a look before pulling it."""
+
+import json
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from app.cli.process import run_async
+from app.db import migrate
+from app.extract.http import Fetcher
+from app.operations import sources as operations
+from app.resources import open_database
+from app.settings import Settings, load_settings
+from app.settings.secrets import read_secrets
+from app.sources.auth import OAuth2RefreshToken
+from app.sources.catalog import open_catalog, resolve
+from app.sources.reading import json_schema, read_source_file
+from app.sources.resource import ResourceSpec
+
+T = TypeVar("T")
+
+cli = typer.Typer(help="Sources: list, check and preview them.", no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Names of sources, or paths of source files; all by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@cli.command("list")
+def list_sources(as_json: AsJson = False) -> int:
+    """Print every resource there is."""
+    listed = [operations.describe(spec) for spec in open_catalog(load_settings())]
+    if as_json:
+        print(operations.as_json(listed))
+        return 0
+    width = max(len(item.name) for item in listed)
+    for item in listed:
+        print(f"{item.name:<{width}}  {item.type:<8}  {item.schedule:<10}  {item.reads}  ({item.where})")
+    return 0
+
+
+@cli.command("schema")
+def print_schema() -> int:
+    """Print the JSON Schema of a source file, for editors."""
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+@cli.command("config")
+def print_config(name: Annotated[str, typer.Argument(help="Name of a source or a resource.")]) -> int:
+    """Print a source as it is understood, defaults and all."""
+    for spec in open_catalog(load_settings()).select([name]):
+        print(json.dumps(operations.resolved(spec), indent=2))
+    return 0
+
+
+@cli.command("check")
+def check(names: Names = None, as_json: AsJson = False) -> int:
+    """Ask each source for its first page and look at it; nothing is written. 1 when one fails."""
+    settings = load_settings()
+    reports = _each(settings, names or [], operations.check)
+    if as_json:
+        print(operations.as_json(reports))
+    else:
+        for report in reports:
+            print("\n".join(_as_text(report)))
+    return 0 if all(report.ok for report in reports) else 1
+
+
+@cli.command("preview")
+def preview(
+    names: Names = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="How many records.")] = 5,
+    as_json: AsJson = False,
+) -> int:
+    """Show the first records as received and as they would be loaded; nothing is written."""
+    settings = load_settings()
+
+    async def look(spec: ResourceSpec, fetcher: Fetcher) -> tuple[str, list[operations.PreviewRow]]:
+        return spec.name, await operations.preview(spec, fetcher, limit=rows)
+
+    for name, shown in _each(settings, names or [], look):
+        if as_json:
+            print(operations.as_json(shown))
+            continue
+        print(f"{name}:")
+        for row in shown:
+            print(f"  {row.position}: {row.raw}")
+            print(f"     → {_outcome(row)}")
+            for note in row.notes:
+                print(f"       {note['field']}: {note['code']}, given {note['given']!r}")
+    return 0
+
+
+def _each(
+    settings: Settings, names: list[str], look: Callable[[ResourceSpec, Fetcher], Coroutine[Any, Any, T]]
+) -> list[T]:
+    specs = _select(settings, names)
+
+    async def all_of_them() -> list[T]:
+        async with AsyncExitStack() as stack:
+            database = None
+            # A refresh token that is used up is lost, unless the next one is kept
+            if any(isinstance(spec.client.auth, OAuth2RefreshToken) for spec in specs):
+                database = await stack.enter_async_context(open_database(settings))
+                await migrate.upgrade(database)
+            fetcher = await stack.enter_async_context(Fetcher(settings.http, database))
+            return [await look(spec, fetcher) for spec in specs]
+
+    return run_async(all_of_them(), settings, quiet=True)
+
+
+def _select(settings: Settings, names: list[str]) -> list[ResourceSpec]:
+    """Names from the catalogue; what ends in .toml is a file that need not be in the folder yet."""
+    paths = [Path(name) for name in names if name.endswith(".toml")]
+    others = [name for name in names if not name.endswith(".toml")]
+    specs = open_catalog(settings).select(others) if others or not paths else []
+    for path in paths:
+        specs += resolve(
+            read_source_file(path),
+            secrets=read_secrets(),
+            where=str(path),
+            folder=path.absolute().parent,
+            settings=settings,
+        )
+    return specs
+
+
+def _as_text(report: operations.Check) -> list[str]:
+    if not report.ok:
+        return [f"{report.name}: {report.error_class}: {report.error}"]
+    lines = [
+        f"{report.name}: ok, {report.records} records on the first page{', more follow' if report.more_pages else ''}"
+    ]
+    lines += [f"  {key}: {value}" for key, value in report.found.items() if value is not None]
+    if report.keys_missing or report.keys_repeated:
+        lines.append(f"  keys: {report.keys_missing} missing, {report.keys_repeated} repeated")
+    for code, count in report.rejected.items():
+        lines.append(f"  would be rejected: {count} of {code}")
+    if report.coerced:
+        lines.append(f"  coerced, with a note: {report.coerced}; `etl sources preview {report.name}` shows them")
+    if report.empty_columns:
+        lines.append(f"  no value in any record: {', '.join(report.empty_columns)}; is the path right?")
+    return lines
+
+
+def _outcome(row: operations.PreviewRow) -> str:
+    if row.rejection is not None:
+        return f"rejected: {row.rejection['code']} {row.rejection['field'] or ''} {row.rejection['detail']}"
+    if row.row is None:
+        return row.becomes
+    return json.dumps({"source_id": row.source_id, **row.row}, ensure_ascii=False)

@@ -1,0 +1,300 @@
+"""How one source is asked: its credentials, limits, patience and permissions, around each request."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+import structlog
+from yarl import URL
+
+from app.clock import monotonic, utc_now
+from app.errors import SourceBusyError, SourceError, SourceMalformedError, SourceRefusedError, SourceUnavailableError
+from app.extract.addresses import check_url, next_hop
+from app.extract.auth import Authenticator, OutgoingRequest, sent_url
+from app.extract.breaker import Breakers
+from app.extract.http_body import Body, Response, read_bounded, read_links, read_validators
+from app.extract.http_errors import redact, source_errors
+from app.extract.limits import Limiter
+from app.extract.manners import Manners
+from app.extract.paging import PageRequest
+from app.extract.rate_headers import read_budget
+from app.extract.retry import RetryPolicy, parse_retry_after
+from app.records import Traffic, Validators
+from app.sources.rest import ResponseAction
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+MAX_HOPS: Final = 5
+SHORT_WAIT_SECONDS: Final = 0.001
+ERROR_BODY_BYTES: Final = 64 * 1024
+"""Of an answer that is no success, for `response_actions` to look at."""
+
+
+class IgnoredError(Exception):
+    """An answer that `response_actions` says to ignore."""
+
+
+class SourceClient:
+    """
+    Asks one source.
+
+    Args:
+        limiter: shared by the resources of the source, and by all sources that name its bucket.
+    """
+
+    def __init__(
+        self,
+        manners: Manners,
+        session: aiohttp.ClientSession,
+        *,
+        auth: Authenticator,
+        limiter: Limiter,
+        breakers: Breakers,
+        retry: RetryPolicy,
+    ) -> None:
+        self._manners = manners
+        self._session = session
+        self._auth = auth
+        self._limiter = limiter
+        self._breakers = breakers
+        self._retry = retry
+        self._rng = random.Random()  # noqa: S311 -- spreads retries, keeps no secret
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that may be in flight."""
+        return self._manners.concurrency
+
+    @property
+    def max_file_bytes(self) -> int:
+        """Of a file, decompressed."""
+        return self._manners.max_file_bytes
+
+    async def get_page(self, request: PageRequest, *, validators: Validators | None, traffic: Traffic) -> Response:
+        """
+        Ask for a whole body, trying again where that can help.
+
+        Raises:
+            SourceUnavailableError: after the last attempt, with the last reason.
+            SourceRefusedError: a status that will not change by itself.
+            SourceMalformedError: a body that is too large, or cut.
+        """
+        outgoing = self._outgoing(request, validators)
+
+        async def once() -> Response:
+            with source_errors(outgoing.url):
+                # aiohttp's own total would begin anew with each hop
+                async with asyncio.timeout(self._manners.total_timeout_seconds):
+                    return await self._page(outgoing, conditional=bool(validators), traffic=traffic)
+
+        try:
+            return await self._patiently(once, url=outgoing.url, traffic=traffic)
+        except IgnoredError:
+            return Response(200, ignored=True)
+
+    @asynccontextmanager
+    async def open_body(
+        self, url: str, *, validators: Validators | None = None, traffic: Traffic
+    ) -> AsyncIterator[Body | None]:
+        """
+        Ask for a body to be read in parts; None when it was not modified.
+
+        Only the opening is tried again: a body that breaks in the middle is an
+        error, and the next run goes on from the checkpoint.
+        """
+        outgoing = self._outgoing(PageRequest(url), validators)
+
+        async def once() -> aiohttp.ClientResponse:
+            with source_errors(url):
+                return await self._open(outgoing, conditional=bool(validators), traffic=traffic)
+
+        response = await self._patiently(once, url=url, traffic=traffic)
+        try:
+            yield None if response.status == 304 else Body(response, url=url, traffic=traffic, patience=self._manners)
+        finally:
+            response.close()
+
+    def _outgoing(self, request: PageRequest, validators: Validators | None) -> OutgoingRequest:
+        headers = {"Accept": "application/json, text/csv;q=0.9, */*;q=0.1", **self._manners.headers}
+        if validators is not None and validators.etag:
+            headers["If-None-Match"] = validators.etag
+        if validators is not None and validators.last_modified:
+            headers["If-Modified-Since"] = validators.last_modified
+        body: bytes | None = None
+        if request.json is not None:
+            body = orjson.dumps(request.json)
+            headers.setdefault("Content-Type", "application/json")
+        elif request.form is not None:
+            body = urlencode(request.form).encode()
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        return OutgoingRequest(request.method, request.url, request.params, headers, body)
+
+    async def _patiently(self, once: Callable[[], Awaitable[T]], *, url: str, traffic: Traffic) -> T:
+        started = monotonic()
+        attempt = 1
+        while True:
+            try:
+                return await once()
+            except SourceUnavailableError as error:
+                await self._wait_or_raise(error, url=url, attempt=attempt, started=started, traffic=traffic)
+                attempt += 1
+
+    async def _wait_or_raise(
+        self, error: SourceUnavailableError, *, url: str, attempt: int, started: float, traffic: Traffic
+    ) -> None:
+        elapsed = monotonic() - started
+        decision = self._retry.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=self._rng)
+        asked = error.retry_after_seconds
+        if decision.action == "reschedule":
+            raise SourceBusyError(
+                f"{error}; it asks to wait {decision.seconds:.0f} s, longer than a run waits (retry.max_retry_after)",
+                retry_after_seconds=decision.seconds,
+            ) from error
+        if decision.action == "give_up":
+            tried = f"gave up after {attempt} {'try' if attempt == 1 else 'tries'} in {elapsed:.1f} s"
+            raise SourceUnavailableError(f"{error} ({tried})", retry_after_seconds=asked) from error
+        reason = "retry" if asked is None else "retry_after"
+        log.info("retry", url=redact(url), attempt=attempt, wait_seconds=round(decision.seconds, 3), reason=str(error))
+        traffic.retries += 1
+        traffic.waited(reason, decision.seconds)
+        await asyncio.sleep(decision.seconds)
+
+    async def _page(self, outgoing: OutgoingRequest, *, conditional: bool, traffic: Traffic) -> Response:
+        response = await self._open(outgoing, conditional=conditional, traffic=traffic)
+        what = f"{outgoing.method} {redact(outgoing.url)}"
+        try:
+            if response.status == 304:
+                return Response(304)
+            body = await read_bounded(response, max_bytes=self._manners.max_page_bytes, what=what)
+        finally:
+            response.close()
+        traffic.bytes_received += len(body)
+        if action := self._action(response.status, body):
+            return self._act(action, what, response.status)
+        return Response(
+            response.status,
+            body,
+            read_validators(response),
+            response.headers,
+            read_links(response, what),
+            has_links="Link" in response.headers,
+            ignored=response.status == 204,
+        )
+
+    async def _open(self, outgoing: OutgoingRequest, *, conditional: bool, traffic: Traffic) -> aiohttp.ClientResponse:
+        """An answer whose status is a success; credentials are renewed once when the source refuses them."""
+        for renewed in (False, True):
+            response = await self._send(await self._auth.apply(outgoing), traffic)
+            try:
+                if not await self._is_success(response, outgoing, conditional=conditional, renewed=renewed):
+                    response.close()
+                    continue
+            except BaseException:
+                response.close()
+                raise
+            return response
+        raise AssertionError("the second answer is judged without renewal")
+
+    async def _send(self, outgoing: OutgoingRequest, traffic: Traffic) -> aiohttp.ClientResponse:
+        """Follow redirects by hand: each hop is checked, and credentials stay with their origin."""
+        url, headers, method, body = outgoing.url, dict(outgoing.headers), outgoing.method, outgoing.body
+        params = outgoing.params
+        for _ in range(MAX_HOPS + 1):
+            check_url(url)
+            response = await self._exchange(method, sent_url(url, params), headers, body, traffic)
+            location = response.headers.get("Location")
+            if response.status not in {301, 302, 303, 307, 308} or location is None:
+                return response
+            response.close()
+            if response.status == 303 or (response.status in {301, 302} and method == "POST"):
+                method, body = "GET", None
+            url, headers = next_hop(str(sent_url(url, params)), location, headers)
+            params = ()
+        raise SourceRefusedError(f"{outgoing.method} {redact(outgoing.url)}: more than {MAX_HOPS} redirects")
+
+    async def _exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, traffic: Traffic
+    ) -> aiohttp.ClientResponse:
+        """One request, when the limits allow it, and its answer's head."""
+        breaker = self._breakers.of(str(url))
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._manners.connect_timeout_seconds, sock_read=self._manners.read_timeout_seconds
+        )
+        async with self._limiter.slot() as waited_seconds:
+            if waited_seconds > SHORT_WAIT_SECONDS:
+                traffic.waited("rate_limit", waited_seconds)
+            breaker.check()
+            traffic.requests += 1
+            try:
+                response = await self._session.request(
+                    method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                breaker.failed(type(error).__name__)
+                raise
+            except BaseException:
+                breaker.abandoned()
+                raise
+        breaker.answered(response.status)
+        if budget := read_budget(response.headers, now=utc_now()):
+            self._limiter.learn(budget)
+        return response
+
+    async def _is_success(
+        self, response: aiohttp.ClientResponse, outgoing: OutgoingRequest, *, conditional: bool, renewed: bool
+    ) -> bool:
+        """
+        False when the credentials were renewed, and the request is to be made again.
+
+        Raises:
+            SourceError: what the status, or the source's own `response_actions`, say.
+        """
+        status = response.status
+        if status in {200, 201, 203, 204, 206} or (status == 304 and conditional):
+            return True
+        body = await response.content.read(ERROR_BODY_BYTES) if self._manners.actions else b""
+        what = f"{outgoing.method} {redact(outgoing.url)}: HTTP {status} {response.reason or ''}".rstrip()
+        action = self._action(status, body)
+        renewable = action.action == "refresh_auth" if action else status == 401
+        if renewable and not renewed and await self._auth.refresh():
+            return False
+        wait = parse_retry_after(response.headers.get("Retry-After"), now=utc_now())
+        if action is not None and action.action == "ignore":
+            raise IgnoredError
+        if action is not None and action.action == "fail":
+            raise _failure(what, action)
+        if self._retry.is_retriable(status) or (action is not None and action.action == "retry"):
+            raise SourceUnavailableError(what, retry_after_seconds=wait)
+        hint = "; check the credentials" if status in {401, 403} else ""
+        raise SourceRefusedError(f"{what}{hint}", status=status)
+
+    def _action(self, status: int, body: bytes) -> ResponseAction | None:
+        text = body.decode("utf-8", "replace") if any(action.content for action in self._manners.actions) else ""
+        return next((action for action in self._manners.actions if _matches(action, status, text)), None)
+
+    def _act(self, action: ResponseAction, what: str, status: int) -> Response:
+        if action.action == "ignore":
+            return Response(status, ignored=True)
+        if action.action == "fail":
+            raise _failure(what, action)
+        raise SourceUnavailableError(f"{what}: HTTP {status}, and response_actions says {action.action}")
+
+
+def _matches(action: ResponseAction, status: int, text: str) -> bool:
+    given = action.status_code
+    fits = given is None or given == status or given == f"{status // 100}xx"
+    return fits and (action.content is None or action.content in text)
+
+
+def _failure(what: str, action: ResponseAction) -> SourceError:
+    text = f"{what}: response_actions says fail"
+    if action.error_class == "transient_error":
+        return SourceError(text)
+    return SourceMalformedError(text) if action.error_class == "data_error" else SourceRefusedError(text)

@@ -1,0 +1,128 @@
+"""What comes back: a whole answer, or a body read in parts."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+
+from app.clock import monotonic
+from app.errors import SourceMalformedError, SourceUnavailableError
+from app.extract.http_errors import redact, source_errors
+from app.records import Traffic, Validators
+
+
+class Patience(Protocol):
+    """How long a body may take."""
+
+    @property
+    def read_timeout_seconds(self) -> float: ...
+    @property
+    def file_timeout_seconds(self) -> float: ...
+    @property
+    def min_bytes_per_second(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer with a body, or one that has none to give."""
+
+    status: int
+    body: bytes = b""
+    validators: Validators = field(default_factory=Validators)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    """RFC 8288 `Link` targets by relation, absolute."""
+    has_links: bool = False
+    """The server sends a Link header, be it empty."""
+    ignored: bool = False
+    """Nothing of it counts: no records, and no page after it."""
+
+    @property
+    def not_modified(self) -> bool:
+        return self.status == 304
+
+
+class Body:
+    """A body being read, with a deadline on the waiting and a floor under the speed."""
+
+    def __init__(self, response: aiohttp.ClientResponse, *, url: str, traffic: Traffic, patience: Patience) -> None:
+        self._response = response
+        self._url = url
+        self._traffic = traffic
+        self._patience = patience
+        self.validators = read_validators(response)
+        self.size_bytes = response.content_length if "Content-Encoding" not in response.headers else None
+        """None when the server does not say, or says it of the compressed body."""
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """
+        The body's bytes, without the transfer's own compression.
+
+        Raises:
+            SourceUnavailableError: silent, too slow, or cut.
+        """
+        waited = window_waited = 0.0
+        window_bytes = 0
+        stream = self._response.content.iter_any().__aiter__()
+        while True:
+            began = monotonic()
+            with source_errors(self._url):
+                part = await anext(stream, b"")
+            if not part:
+                return
+            # Only the waiting counts: time that the database takes is not the source's fault
+            seconds = monotonic() - began
+            waited += seconds
+            window_waited += seconds
+            window_bytes += len(part)
+            self._traffic.bytes_received += len(part)
+            self._check_pace(waited, window_waited, window_bytes)
+            if window_waited >= self._patience.read_timeout_seconds:
+                window_waited, window_bytes = 0.0, 0
+            yield part
+
+    def _check_pace(self, waited: float, window_waited: float, window_bytes: int) -> None:
+        limits = self._patience
+        if waited > limits.file_timeout_seconds:
+            raise SourceUnavailableError(
+                f"GET {redact(self._url)}: not complete after {waited:.0f} s of waiting for it "
+                f"(HTTP_FILE_TIMEOUT_SECONDS or timeout.total is {limits.file_timeout_seconds:g})"
+            )
+        slow = window_bytes < limits.min_bytes_per_second * window_waited
+        if window_waited >= limits.read_timeout_seconds and slow:
+            raise SourceUnavailableError(
+                f"GET {redact(self._url)}: only {window_bytes} bytes in {window_waited:.0f} s "
+                f"(HTTP_MIN_BYTES_PER_SECOND={limits.min_bytes_per_second})"
+            )
+
+
+async def read_bounded(response: aiohttp.ClientResponse, *, max_bytes: int, what: str) -> bytes:
+    """
+    The whole body, decompressed.
+
+    Raises:
+        SourceMalformedError: it is larger than `max_bytes`.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > max_bytes:
+            raise SourceMalformedError(
+                f"{what}: the page is larger than {max_bytes} bytes; "
+                "raise client.max_response_bytes or HTTP_MAX_PAGE_BYTES"
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_links(response: aiohttp.ClientResponse, what: str) -> dict[str, str]:
+    try:
+        return {str(rel): str(link["url"]) for rel, link in response.links.items() if "url" in link}
+    except ValueError as error:
+        raise SourceMalformedError(f"{what}: its Link header holds what is no URL") from error
+
+
+def read_validators(response: aiohttp.ClientResponse) -> Validators:
+    return Validators(etag=response.headers.get("ETag"), last_modified=response.headers.get("Last-Modified"))

@@ -1,0 +1,195 @@
+"""What changed since: the value to ask from, and the largest value seen. No I/O."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import jmespath
+
+from app.errors import SourceMalformedError
+from app.records import Records
+from app.sources.rest import Incremental
+
+SAFETY_SECONDS: Final = 1.0
+"""A checkpoint stays this far behind the start of its run: what commits late at the source is not passed by."""
+
+Value = datetime | int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a checkpoint holds of an increment."""
+
+    value: str | None = None
+    """Asked from by the next pass; None: from the beginning."""
+    pending: str | None = None
+    """The largest value of a pass that is not complete."""
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Progress":
+        return cls(state.get("cursor_value"), state.get("pending_cursor_value"))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        held = {"cursor_value": self.value, "pending_cursor_value": self.pending}
+        return {key: value for key, value in held.items() if value is not None}
+
+
+@dataclass(slots=True)
+class Increment:
+    """
+    One pass over an incremental endpoint.
+
+    Args:
+        progress: as the checkpoint stands.
+        now: when the run began.
+    """
+
+    spec: Incremental
+    progress: Progress
+    now: datetime
+    _largest: Value | None = field(init=False, default=None)
+    _newest_read: Value | None = field(init=False, default=None)
+    ordered: bool = field(init=False)
+    """Every page may move the checkpoint."""
+    _find: Callable[[Any], Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ordered = self.spec.row_order == "asc"
+        self._largest = None if self.progress.pending is None else self._stored(self.progress.pending)
+        self._find = jmespath.compile(self.spec.cursor_path).search
+
+    @property
+    def start(self) -> Value | None:
+        """Inclusive; the checkpoint less the lookback window, never before `initial_value`."""
+        initial = self._given(self.spec.initial_value)
+        if self.progress.value is None:
+            return initial
+        value = self._stored(self.progress.value)
+        if isinstance(value, datetime) and self.spec.lookback_window:
+            value -= timedelta(seconds=self.spec.lookback_window)
+            if isinstance(initial, datetime):
+                value = max(value, initial)
+        return value
+
+    @property
+    def begins_in_the_future(self) -> bool:
+        """Then there is nothing to read, and a wrong clock or a wrong value to be told about."""
+        start = self.start
+        return isinstance(start, datetime) and start > self.now
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What the placeholders stand for, as the source writes it; a value that is not there is missing."""
+        both = {"start_value": self.start, "end_value": self._given(self.spec.end_value)}
+        return {f"incremental.{name}": self.write(value) for name, value in both.items() if value is not None}
+
+    def read(self, records: Records) -> None:
+        """
+        Look at the records of a page.
+
+        Raises:
+            SourceMalformedError: a value is missing and `on_cursor_value_missing` is raise.
+        """
+        for at, fields in enumerate(records.fields):
+            if fields is None:
+                continue
+            value = self._parsed(self._find(fields))
+            if value is None:
+                self._missing(records, at)
+                continue
+            if self._newest_read is not None and value < self._newest_read:  # type: ignore[operator]
+                self.ordered = False
+            self._newest_read = value
+            if self._largest is None or value > self._largest:  # type: ignore[operator]
+                self._largest = value
+
+    def progress_after(self, *, last: bool) -> Progress:
+        """What the checkpoint may hold once the pages so far are committed."""
+        largest = None if self._largest is None else self._capped(self._largest)
+        if largest is None:
+            return Progress(self.progress.value)
+        written = _store(largest)
+        if last or self.ordered:
+            return Progress(self._furthest(written))
+        return Progress(self.progress.value, written)
+
+    def write(self, value: Value) -> str:
+        """A value as the source wants it."""
+        if not isinstance(value, datetime):
+            return str(value)
+        style = self.spec.cursor_format
+        if style == "unix":
+            return str(int(value.timestamp()))
+        if style == "unix_ms":
+            return str(int(value.timestamp() * 1000))
+        if style == "date":
+            return value.date().isoformat()
+        if style == "iso8601":
+            return value.isoformat().replace("+00:00", "Z")
+        return value.strftime(style)
+
+    def _furthest(self, written: str) -> str:
+        """A checkpoint never goes back."""
+        if self.progress.value is None:
+            return written
+        return max(written, self.progress.value, key=self._stored)
+
+    def _capped(self, value: Value) -> Value:
+        if isinstance(value, datetime):
+            return min(value, self.now - timedelta(seconds=SAFETY_SECONDS))
+        return value
+
+    def _missing(self, records: Records, at: int) -> None:
+        if self.spec.on_cursor_value_missing == "raise":
+            raise SourceMalformedError(
+                f"record {records.positions[at]} has no {self.spec.cursor_type} at "
+                f"incremental.cursor_path {self.spec.cursor_path}"
+            )
+        if self.spec.on_cursor_value_missing == "exclude":
+            records.filtered.add(at)
+
+    def _parsed(self, given: Any) -> Value | None:
+        """None for a value that is missing or of another type."""
+        kind = self.spec.cursor_type
+        if given is None or isinstance(given, bool):
+            return None
+        if kind == "string":
+            return str(given) if isinstance(given, str | int) else None
+        if kind == "integer":
+            try:
+                return int(given)
+            except (TypeError, ValueError, OverflowError):
+                return None
+        return self._moment(given)
+
+    def _given(self, value: Any) -> Value | None:
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+        return self._parsed(value)
+
+    def _stored(self, text: str) -> Value:
+        kind = self.spec.cursor_type
+        if kind == "datetime":
+            return datetime.fromisoformat(text)
+        return int(text) if kind == "integer" else text
+
+    def _moment(self, given: Any) -> datetime | None:
+        style = self.spec.cursor_format
+        try:
+            if isinstance(given, int | float):
+                return datetime.fromtimestamp(given / 1000 if style == "unix_ms" else given, UTC)
+            if style in {"unix", "unix_ms"}:
+                return datetime.fromtimestamp(float(given) / (1000 if style == "unix_ms" else 1), UTC)
+            known = style in {"iso8601", "date"}
+            moment = datetime.fromisoformat(given) if known else datetime.strptime(given, style)  # noqa: DTZ007
+        except (TypeError, ValueError, OverflowError, OSError):
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _store(value: Value) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

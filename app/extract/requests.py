@@ -1,0 +1,63 @@
+"""A resource's endpoint → the request of its first page, with its placeholders filled."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+from app.extract.paging import PageRequest, Params
+from app.sources.resource import ResourceSpec
+from app.sources.tables import RestResource
+from app.sources.values import fill, placeholders
+
+
+def build_request(spec: ResourceSpec, values: Mapping[str, str]) -> PageRequest:
+    """
+    Args:
+        values: of the placeholders, by name; a parameter whose placeholder has no value is left out.
+    """
+    assert isinstance(spec.table, RestResource)
+    endpoint = spec.table.endpoint
+    path = fill(endpoint.path, lambda name: quote(values.get(name, ""), safe=""))
+    url = path if path.startswith(("http://", "https://")) else _joined(spec.client.base_url or "", path)
+    parts = urlsplit(url)
+    params: list[tuple[str, str]] = parse_qsl(parts.query, keep_blank_values=True)
+    for name, given in endpoint.params.items():
+        for value in given if isinstance(given, tuple) else (given,):
+            text = _filled(value, values)
+            if text is not None:
+                params.append((name, text))
+    form: Params | None = None
+    if endpoint.data is not None:
+        form = tuple(
+            (name, text) for name, value in endpoint.data.items() if (text := _filled(value, values)) is not None
+        )
+    return PageRequest(
+        url=urlunsplit(parts._replace(query="", fragment="")),
+        params=tuple(params),
+        json=_filled_tree(endpoint.json_body, values),
+        form=form,
+        method=endpoint.method,
+    )
+
+
+def _joined(base: str, path: str) -> str:
+    """Below the base, whatever slashes stand between them."""
+    return f"{base.rstrip('/')}/{path.lstrip('/')}" if path else base
+
+
+def _filled(value: object, values: Mapping[str, str]) -> str | None:
+    if not isinstance(value, str):
+        return json.dumps(value) if isinstance(value, bool) else str(value)
+    if any(name not in values for name in placeholders(value)):
+        return None
+    return fill(value, values.__getitem__)
+
+
+def _filled_tree(tree: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(tree, dict):
+        filled = {key: _filled_tree(value, values) for key, value in tree.items()}
+        return {key: value for key, value in filled.items() if value is not None or tree[key] is None}
+    if isinstance(tree, list):
+        return [_filled_tree(item, values) for item in tree]
+    return _filled(tree, values) if isinstance(tree, str) else tree

@@ -1,0 +1,228 @@
+"""`list`, `check`, `preview`: what there is to pull, and what would become of it. Nothing is written."""
+
+import json
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from app.clock import utc_now
+from app.errors import EtlError
+from app.extract.http import Fetcher
+from app.extract.kinds import read_pages
+from app.land import Landed, land_records
+from app.normalize.rows import Normalized, open_normalizer
+from app.records import Checkpoint, Cursor, Page, Traffic
+from app.sources.resource import ResourceSpec
+from app.sources.tables import RestResource
+
+SAMPLE_ROWS: Final = 1_000
+"""Records that a check looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    name: str
+    source: str
+    resource: str
+    type: str
+    where: str
+    """The source file."""
+    reads: str
+    schedule: str
+
+
+@dataclass(slots=True)
+class Check:
+    """What a source answered to one request."""
+
+    name: str
+    ok: bool = False
+    error: str | None = None
+    error_class: str | None = None
+    records: int = 0
+    """Of the first page."""
+    more_pages: bool = False
+    found: dict[str, Any] = field(default_factory=dict)
+    """What was found out about it: records path, paginator, dialect, encoding, header."""
+    keys_missing: int = 0
+    keys_repeated: int = 0
+    coerced: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Records that would be rejected, by code."""
+    filtered: int = 0
+    empty_columns: list[str] = field(default_factory=list)
+    """Mapped columns without a value in any record: most likely a path that leads nowhere."""
+    requests: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(slots=True)
+class PreviewRow:
+    position: int
+    raw: str
+    """As received."""
+    source_id: str | None
+    row: dict[str, Any] | None
+    """Normalized; None when it would not be loaded."""
+    notes: list[dict[str, str]] = field(default_factory=list)
+    becomes: str = "loaded"
+    rejection: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    page: Page
+    landed: Landed
+    normalized: Normalized
+    indexes: list[int]
+    """Of the landed records that were normalized."""
+    traffic: Traffic
+
+
+def describe(spec: ResourceSpec) -> Listed:
+    schedule = spec.schedule
+    if schedule.cron:
+        due = f"cron {schedule.cron} {schedule.timezone}"
+    else:
+        due = f"every {schedule.interval:g} s" if schedule.interval else "each tick"
+    table = spec.table
+    reads = f"{spec.client.base_url or ''} {table.endpoint.path}".strip() if isinstance(table, RestResource) else ""
+    return Listed(
+        name=spec.name,
+        source=spec.source,
+        resource=spec.resource,
+        type="rest_api" if isinstance(table, RestResource) else "csv",
+        where=spec.where,
+        reads=reads if isinstance(table, RestResource) else table.file.url,
+        schedule=due,
+    )
+
+
+async def check(spec: ResourceSpec, fetcher: Fetcher) -> Check:
+    """Ask the source for its first page, and look at what came."""
+    report = Check(spec.name)
+    traffic = Traffic()
+    try:
+        sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS)
+    except EtlError as error:
+        report.error, report.error_class = str(error), error.error_class
+    else:
+        _tell(report, sample, spec)
+    report.requests, report.bytes_received = traffic.requests, traffic.bytes_received
+    return report
+
+
+async def preview(spec: ResourceSpec, fetcher: Fetcher, *, limit: int = 5) -> list[PreviewRow]:
+    """
+    The first records as they came, and as they would be loaded.
+
+    Raises:
+        EtlError: the source does not deliver, or its mapping does not fit.
+    """
+    sample = await _sample(spec, fetcher, Traffic(), limit=limit)
+    landed, normalized = sample.landed, sample.normalized
+    at_of = {index: at for at, index in enumerate(sample.indexes)}
+    rows = []
+    for index in range(min(limit, len(landed))):
+        at = at_of.get(index)
+        row = PreviewRow(landed.positions[index], landed.payloads[index], landed.source_ids[index], None)
+        rejection = landed.rejections.get(index) or (None if at is None else normalized.rejections.get(at))
+        if rejection is not None:
+            row.becomes, row.rejection = "rejected", rejection._asdict()
+        elif index in landed.filtered or at in normalized.filtered:
+            row.becomes = "filtered"
+        elif at in normalized.deleted:
+            row.becomes = "deleted"
+        elif at is not None:
+            row.row = {name: getattr(normalized, name)[at] for name in ("name", "value", "description")}
+            row.row |= {
+                name: moment.isoformat() if (moment := getattr(normalized, name)[at]) else None
+                for name in ("created_at", "updated_at")
+            }
+        if at is not None:
+            row.notes = [note._asdict() for note in normalized.notes.get(at, ())]
+        rows.append(row)
+    return rows
+
+
+async def _sample(spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, *, limit: int) -> _Sample:
+    """The first page that holds records, or the last there is."""
+    page = None
+    async with aclosing(read_pages(spec, _nowhere(spec), fetcher=fetcher, traffic=traffic, now=utc_now())) as pages:
+        async for page in pages:
+            if len(page.records) or page.last:
+                break
+    assert page is not None
+    landed = Landed()
+    records = page.records.part(0, limit)
+    if not len(records) and not page.input:
+        return _Sample(page, landed, Normalized([], [], [], [], []), [], traffic)
+    normalizer = open_normalizer(spec, page.input)
+    land_records(landed, page.number, records, read_keys=normalizer.read_keys)
+    indexes = [at for at in range(len(landed)) if at not in landed.rejections and at not in landed.filtered]
+    normalized = normalizer.normalize(
+        [landed.source_ids[at] or "" for at in indexes], [landed.fields[at] for at in indexes]
+    )
+    return _Sample(page, landed, normalized, indexes, traffic)
+
+
+def _tell(report: Check, sample: _Sample, spec: ResourceSpec) -> None:
+    landed, normalized = sample.landed, sample.normalized
+    report.ok = True
+    report.records = len(sample.page.records)
+    report.more_pages = not sample.page.last
+    report.found = {**(sample.page.state or {}), **sample.page.input}
+    report.found.pop("cursor_value", None)
+    report.found.pop("pending_cursor_value", None)
+    report.keys_missing = sum(key is None for key in landed.source_ids)
+    report.keys_repeated = len(landed) - report.keys_missing - len(landed.keys)
+    report.coerced = len(normalized.notes)
+    report.filtered = len(landed.filtered) + len(normalized.filtered)
+    for rejection in (*landed.rejections.values(), *normalized.rejections.values()):
+        report.rejected[rejection.code] = report.rejected.get(rejection.code, 0) + 1
+    if sample.indexes:
+        report.empty_columns = [
+            name
+            for name in ("name", "value", "description", "created_at", "updated_at")
+            if spec.table.mapping.of(name) is not None and not any(_present(getattr(normalized, name)))
+        ]
+
+
+def _present(column: list[Any]) -> list[bool]:
+    return [value not in {None, ""} for value in column]
+
+
+def _nowhere(spec: ResourceSpec) -> Checkpoint:
+    return Checkpoint(
+        source=spec.name,
+        resource=spec.resource,
+        holder="",
+        epoch=0,
+        batch_seq=0,
+        row_count=0,
+        cursor=Cursor(),
+        validators={},
+        request_hash=None,
+        pass_mapping_hash=None,
+        mapping_hash=None,
+    )
+
+
+def as_json(value: Any) -> str:
+    """A report, or a list of them."""
+    tree = [asdict(item) for item in value] if isinstance(value, list) else asdict(value)
+    return json.dumps(tree, ensure_ascii=False, default=str)
+
+
+def resolved(spec: ResourceSpec) -> Mapping[str, Any]:
+    """The whole configuration of a resource, defaults and all; secrets stay references."""
+    return {
+        "name": spec.name,
+        "where": spec.where,
+        "schedule": spec.schedule.model_dump(mode="json"),
+        "client": spec.client.model_dump(mode="json"),
+        "rate_limit": spec.rate_limit.model_dump(mode="json") if spec.rate_limit else None,
+        "retry": spec.retry.model_dump(mode="json") if spec.retry else None,
+        "resource": spec.table.model_dump(mode="json", by_alias=True),
+    }

@@ -1,0 +1,119 @@
+"""What comes from a source: records, pages, and where a walk stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL's text can hold it: no U+0000, no lone surrogate."""
+    if "\x00" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Rejection(NamedTuple):
+    """Why a record could not be normalized. A value, never an exception."""
+
+    code: str
+    field: str | None
+    detail: str
+
+
+class Note(NamedTuple):
+    """What was coerced while normalizing: the value given could not be kept as it was."""
+
+    field: str
+    code: str
+    given: str
+    """The value as received, at most 100 characters of it."""
+
+
+@dataclass(slots=True)
+class Records:
+    """Records cut from a page, column by column: a million of them cost no million objects."""
+
+    payloads: list[str] = field(default_factory=list)
+    """Exactly what was received; a lone surrogate U+DC80..U+DCFF stands for a byte that is not UTF-8."""
+    positions: list[int] = field(default_factory=list)
+    """From 1: the record's line in the file, or its number within the page."""
+    fields: list[Any] = field(default_factory=list)
+    """What the payload parsed to; None where it did not."""
+    faults: dict[int, Rejection] = field(default_factory=dict)
+    """By index: why a payload cannot be used as it is."""
+    filtered: set[int] = field(default_factory=set)
+    """Indexes of records that are kept, and not loaded."""
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def append(self, payload: str, position: int, fields: Any, fault: Rejection | None) -> None:
+        if fault is not None:
+            self.faults[len(self.payloads)] = fault
+        self.payloads.append(payload)
+        self.positions.append(position)
+        self.fields.append(fields)
+
+    def part(self, start: int, end: int) -> "Records":
+        faults = {at - start: fault for at, fault in self.faults.items() if start <= at < end}
+        filtered = {at - start for at in self.filtered if start <= at < end}
+        return Records(self.payloads[start:end], self.positions[start:end], self.fields[start:end], faults, filtered)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a pass over a resource goes on; the default is the beginning."""
+
+    page: int = 0
+    """Pages completed in this pass."""
+    position: int = 0
+    """Records (of an API) or lines (of a file) consumed in this pass."""
+    page_token: str | None = None
+    """The request that fetches the next page; None asks for the first."""
+    byte_offset: int = 0
+    """Bytes of the decompressed body consumed in this pass."""
+    prefix_hash: str | None = None
+    """Of those bytes: a pass goes on only in the same body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What makes the next request for one body conditional (RFC 9110 §8.8)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+    next_token: str | None = None
+    """For a page of a walk: the request that followed it."""
+
+    def __bool__(self) -> bool:
+        return bool(self.etag or self.last_modified)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One response of an API, or one slice of a file."""
+
+    number: int
+    """From 1, within the pass."""
+    records: Records
+    after: Cursor
+    """Where to go on once this page is committed."""
+    last: bool = False
+    """The pass is complete with this page."""
+    not_modified: bool = False
+    """The source said that nothing changed; there are no records."""
+    body_bytes: int = 0
+    validators: Mapping[str, Validators] = field(default_factory=dict)
+    """By page token ('' for the first): to be saved with the data they describe, and not before."""
+    state: Mapping[str, Any] | None = None
+    """What else the checkpoint holds once this page is committed; None: what it held before."""
+    findings: tuple[Mapping[str, Any], ...] = ()
+    """What was noticed while reading it."""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    """Header, dialect, encoding: what a reader of the payloads needs, once a run."""

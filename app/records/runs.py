@@ -1,0 +1,114 @@
+"""What is known of a run, and of a resource between two runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from app.records.extracted import Cursor, Validators
+
+RunStatus = Literal[
+    "queued", "running", "succeeded", "partial", "suspect", "failed", "cancelled", "interrupted", "crashed"
+]
+Outcome = Literal["changed", "no_new_data", "not_modified", "empty"]
+Trigger = Literal["schedule", "command"]
+TickStatus = Literal["never", "running", "success", "partial", "failed"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """
+    What became of the records of a batch or a run.
+
+    Balance: extracted = inserted + updated + unchanged + filtered + duplicate
+    + rejected + deleted + outdated.
+    """
+
+    pages: int = 0
+    extracted: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    filtered: int = 0
+    duplicate: int = 0
+    """Overtaken by a later record of the same key in the same batch."""
+    rejected: int = 0
+    deleted: int = 0
+    outdated: int = 0
+    """Older than what is there, so refused."""
+    coerced: int = 0
+    """Loaded with a note; not part of the balance."""
+    raw_rows: int = 0
+
+    @property
+    def written(self) -> int:
+        """Rows of `normalized_data` that changed."""
+        return self.inserted + self.updated + self.deleted
+
+    @property
+    def accounted(self) -> int:
+        return self.written + self.unchanged + self.filtered + self.duplicate + self.rejected + self.outdated
+
+    @property
+    def balanced(self) -> bool:
+        return self.extracted == self.accounted
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a run asked of its source."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes_received: int = 0
+    wait_seconds: dict[str, float] = field(default_factory=dict)
+    """By reason: `retry`, `retry_after`."""
+
+    def waited(self, reason: str, seconds: float) -> None:
+        self.wait_seconds[reason] = round(self.wait_seconds.get(reason, 0.0) + seconds, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored cursor, with the lease that allows moving it."""
+
+    source: str
+    resource: str
+    holder: str
+    epoch: int
+    """One more each time the lease is taken; an older epoch writes nothing."""
+    batch_seq: int
+    """One more with each batch."""
+    row_count: int
+    """Rows of this resource in `normalized_data`, exact."""
+    cursor: Cursor
+    validators: Mapping[str, Validators]
+    request_hash: str | None
+    """Of the URL that cursor and validators belong to."""
+    pass_mapping_hash: str | None
+    """Of the mapping with which the pass at `cursor` began."""
+    mapping_hash: str | None
+    """Of the mapping with which the last complete pass was normalized."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """The increment's progress, and what was found out about the source once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How one run ended."""
+
+    run_id: int
+    tick_id: UUID
+    source: str
+    resource: str
+    status: RunStatus
+    outcome: Outcome | None
+    counts: Counts
+    traffic: Traffic
+    seconds: float
+    error_class: str | None = None
+    error_message: str | None = None
+    retry_after_seconds: float | None = None
+    """The source asked to be left alone for so long: longer than a run waits."""
+    store_failed: bool = False
+    """Our own database was the reason: worth trying again soon."""

@@ -1,0 +1,107 @@
+"""One resource of one source, resolved: what the pipeline is given to run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import SecretStr
+
+from app.errors import ConfigError
+from app.records import RawKind
+from app.sources.limits import RateLimit, Retry
+from app.sources.tables import Client, CsvResource, RestResource, Schedule
+from app.sources.values import fill
+
+BUILT_IN: Final = "built in"
+"""Where the sources that the environment configures are from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The values behind `{secrets.NAME}`; looked up when they are used, never stored."""
+
+    values: Mapping[str, SecretStr] = field(default_factory=dict)
+    where: str = ""
+    """The source file, for errors."""
+
+    def fill(self, text: str) -> str:
+        """
+        The text with each `{secrets.NAME}` replaced by its value.
+
+        Raises:
+            ConfigError: there is no such secret.
+        """
+        return fill(text, self._value)
+
+    def _value(self, name: str) -> str:
+        _, found, name = name.partition("secrets.")
+        if not found or name not in self.values:
+            raise ConfigError(
+                f"{self.where}: there is no secret {name}; "
+                f"set the variable ETL_SECRET_{name} or the file /run/secrets/{name}"
+            )
+        return self.values[name].get_secret_value()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceSpec:
+    """
+    A resource with everything its source says about it.
+
+    One run extracts one resource; its rows carry `name` in the column `source`.
+    """
+
+    source: str
+    """The source file's `name`."""
+    table: RestResource | CsvResource
+    single: bool
+    """The only resource of its source."""
+    client: Client = field(default_factory=Client)
+    rate_limit: RateLimit | None = None
+    retry: Retry | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    secrets: Secrets = field(default_factory=Secrets)
+    where: str = BUILT_IN
+    """The file it was read from, for errors."""
+
+    @property
+    def name(self) -> str:
+        """`source`, or `source.resource` where a source has several."""
+        return self.source if self.single else f"{self.source}.{self.table.name}"
+
+    @property
+    def resource(self) -> str:
+        return self.table.name
+
+    @property
+    def raw_kind(self) -> RawKind:
+        return "csv" if isinstance(self.table, CsvResource) else "rest"
+
+    @property
+    def is_incremental(self) -> bool:
+        """Its runs ask only for what changed."""
+        return isinstance(self.table, RestResource) and self.table.endpoint.incremental is not None
+
+    @property
+    def mapping_hash(self) -> str:
+        """Changes when the same records would normalize to other rows."""
+        part = self.table.model_dump(mode="json", include={"primary_key", "mapping", "filter", "schema_contract"})
+        if isinstance(self.table, CsvResource):
+            part["null_values"] = self.table.format.null_values
+        return _hash(part)
+
+    @property
+    def request_hash(self) -> str:
+        """Changes when another body is asked for; cursor and validators belong to one."""
+        asked: dict[str, object] = {"base_url": self.client.base_url}
+        if isinstance(self.table, CsvResource):
+            asked |= self.table.model_dump(mode="json", include={"file", "format"})
+        else:
+            asked |= self.table.endpoint.model_dump(mode="json", exclude={"response_actions", "headers"})
+        return _hash(asked)
+
+
+def _hash(tree: object) -> str:
+    return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,90 @@
+"""What to ask of a REST API: `endpoint` and `incremental`, in dlt's words."""
+
+import re
+from datetime import date, datetime
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from app.sources.paginators import PaginatorSpec, Path
+from app.sources.values import Duration, Spec, placeholders
+
+_KNOWN: Final = re.compile(r"incremental\.(start_value|end_value)|resources\.[A-Za-z0-9_-]+\.[A-Za-z0-9_.\"-]+")
+_SECRET: Final = re.compile(r"secrets\.[A-Za-z_][A-Za-z0-9_]*")
+Scalar = str | int | float | bool
+
+
+class ResponseAction(Spec):
+    """What an answer means, where it is not what HTTP says; the first that matches counts."""
+
+    status_code: int | Literal["4xx", "5xx"] | None = None
+    content: str | None = Field(None, description="Text that the body contains.")
+    action: Literal["ignore", "retry", "fail", "refresh_auth"]
+    error_class: Literal["config_error", "transient_error", "data_error"] | None = None
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> Self:
+        if self.status_code is None and self.content is None:
+            raise ValueError("needs status_code, content, or both")
+        return self
+
+
+class Incremental(Spec):
+    """Ask only for what changed: the largest value seen of a field is where the next run begins."""
+
+    cursor_path: Path = Field(description="JMESPath into the record.")
+    cursor_type: Literal["datetime", "integer", "string"] = "datetime"
+    cursor_format: str = Field(
+        "iso8601", description="How a datetime is sent and read: iso8601, date, unix, unix_ms, or strptime's."
+    )
+    initial_value: str | int | datetime | date | None = Field(None, description="Where the first run begins.")
+    end_value: str | int | datetime | date | None = Field(None, description="Where a run ends; exclusive.")
+    lookback_window: Duration = Field("PT0S", validate_default=True, description="Read again before the checkpoint.")
+    row_order: Literal["asc", "desc"] | None = Field(
+        None, description="asc: checked, and every page moves the checkpoint. Otherwise only a complete pass does."
+    )
+    on_cursor_value_missing: Literal["include", "exclude", "raise"] = "include"
+
+    @model_validator(mode="after")
+    def _values_fit_the_type(self) -> Self:
+        for name in ("initial_value", "end_value"):
+            value = getattr(self, name)
+            fits = {"datetime": str | int | datetime | date, "integer": int, "string": str}[self.cursor_type]
+            if value is not None and not isinstance(value, fits):
+                raise ValueError(f"{name} is not of cursor_type {self.cursor_type}")
+        if self.lookback_window and self.cursor_type != "datetime":
+            raise ValueError("lookback_window is a duration, so it needs cursor_type = 'datetime'")
+        return self
+
+
+class Endpoint(Spec):
+    path: str = Field("", description="Below client.base_url; a full URL is taken as it is.")
+    method: Literal["GET", "POST"] = "GET"
+    params: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
+    json_body: dict[str, Any] | list[Any] | None = Field(None, alias="json", description="Sent as JSON.")
+    data: dict[str, Scalar] | None = Field(None, description="Sent as a form.")
+    data_selector: Path | None = Field(None, description="JMESPath to the records; found out when omitted.")
+    paginator: PaginatorSpec | None = None
+    partitions: tuple[dict[str, Scalar], ...] = Field((), description="One walk for each; its values fill {name}s.")
+    response_actions: tuple[ResponseAction, ...] = ()
+    incremental: Incremental | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _placeholders_are_known(cls, value: str) -> str:
+        for name in placeholders(value):
+            if not _KNOWN.fullmatch(name):
+                raise ValueError(
+                    f"{{{name}}} means nothing here; there are {{incremental.start_value}}, {{incremental.end_value}} "
+                    "and {resources.NAME.FIELD}, and {{ }} for braces"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_body(self) -> Self:
+        if self.json_body is not None and self.data is not None:
+            raise ValueError("json and data are two bodies; a request has one")
+        if self.method == "GET" and (self.json_body is not None or self.data is not None):
+            raise ValueError('a body needs method = "POST"')
+        return self

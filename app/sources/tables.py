@@ -1,0 +1,119 @@
+"""The tables of a source file, whole: what is shared, what each resource says, and the kinds of source."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from cronsim import CronSim, CronSimError
+from pydantic import Field, model_validator
+
+from app.sources.auth import AuthSpec
+from app.sources.csv_format import CsvFormat, FileSpec
+from app.sources.limits import RateLimit, Retry, Timeouts
+from app.sources.mapping import ContractSpec, Deletes, Expect, Filter, Mapping
+from app.sources.paginators import PaginatorSpec
+from app.sources.rest import Endpoint
+from app.sources.values import Duration, Spec, check_timezone
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
+
+
+class Schedule(Spec):
+    """When the source is due; by default with each tick, every ETL_INTERVAL."""
+
+    interval: Duration | None = None
+    cron: str | None = Field(None, description="Five fields.")
+    timezone: str = Field("UTC", description="IANA name; of the cron expression.")
+    jitter: Duration = Field("PT0S", validate_default=True, description="Up to this much later, drawn anew each time.")
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.interval is not None and self.cron is not None:
+            raise ValueError("interval and cron are two schedules; give one")
+        if self.interval is not None and self.interval < 1:
+            raise ValueError("interval is at least PT1S")
+        check_timezone(self.timezone)
+        if self.cron is not None:
+            try:
+                CronSim(self.cron, datetime(2026, 1, 1, tzinfo=UTC))
+            except CronSimError as error:
+                raise ValueError(f'cron: {error}; five fields, for example "15 6 * * *" (06:15 each day)') from None
+        return self
+
+
+class Client(Spec):
+    base_url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+", description="What endpoint paths are below.")
+    headers: dict[str, str] = Field(default_factory=dict, description="May hold {secrets.NAME}.")
+    auth: AuthSpec | None = None
+    paginator: PaginatorSpec | None = None
+    timeout: Timeouts = Field(default_factory=Timeouts)
+    max_response_bytes: int | None = Field(None, ge=1024, description="Decompressed.")
+    allow_private_networks: bool = Field(default=False, description="May reach addresses that are not public.")
+    conditional_requests: bool = True
+
+
+class _Resource(Spec):
+    name: Name
+    selected: bool = True
+    primary_key: tuple[str, ...] = ()
+    write_disposition: Literal["merge", "append"] = "merge"
+    schema_contract: ContractSpec = Field(default_factory=dict, validate_default=True)
+    filter: tuple[Filter, ...] = ()
+    mapping: Mapping = Field(default_factory=Mapping)
+    deletes: Deletes = Field(default_factory=Deletes)
+    expect: Expect = Field(default_factory=Expect)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_key_is_a_list_of_one(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and isinstance(tree.get("primary_key"), str):
+            return {**tree, "primary_key": (tree["primary_key"],)}
+        return tree
+
+
+class RestResource(_Resource):
+    endpoint: Endpoint = Field(default_factory=Endpoint)
+
+
+class CsvResource(_Resource):
+    file: FileSpec
+    format: CsvFormat = Field(default_factory=CsvFormat)
+
+
+class _Source(Spec):
+    name: Name
+    enabled: bool = True
+    description: str | None = None
+    schedule: Schedule = Field(default_factory=Schedule)
+    client: Client = Field(default_factory=Client)
+    rate_limit: RateLimit | None = None
+    retry: Retry | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [resource.name for resource in getattr(self, "resources", ())]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two resources are called {', '.join(twice)}")
+        return self
+
+
+class RestSource(_Source):
+    type: Literal["rest_api"]
+    resources: Annotated[tuple[RestResource, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _paths_lead_somewhere(self) -> Self:
+        for resource in self.resources:
+            path = resource.endpoint.path
+            if self.client.base_url is None and not path.startswith(("http://", "https://")):
+                raise ValueError(f"resource {resource.name}: client.base_url is missing, and its path is no full URL")
+        return self
+
+
+class CsvSource(_Source):
+    type: Literal["csv"]
+    resources: Annotated[tuple[CsvResource, ...], Field(min_length=1)]
+
+
+SourceTable = Annotated[RestSource | CsvSource, Field(discriminator="type")]
+"""A whole source file."""

@@ -1,0 +1,121 @@
+"""The words of other tools, for those who come from there; and those of ours that are not built yet."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
+    "client": {"url_base": "base_url", "request_headers": "headers", "authenticator": "auth"},
+    "endpoint": {
+        "http_method": "method",
+        "request_parameters": "params",
+        "request_headers": "headers",
+        "request_body_json": "json",
+        "request_body_data": "data",
+        "records_path": "data_selector",
+    },
+    "incremental": {
+        "cursor_field": "cursor_path",
+        "replication_key": "cursor_path",
+        "update_key": "cursor_path",
+        "incremental_key": "cursor_path",
+        "start_datetime": "initial_value",
+        "end_datetime": "end_value",
+        "lag": "lookback_window",
+    },
+    "paginator": {"start_from_page": "base_page", "page_size": "limit"},
+    "resources": {"sync_mode": "write_disposition", "columns": "mapping"},
+    "format": {"quotechar": "quote_char", "escape": "escape_char", "skip_lines": "skip_rows_before_header"},
+}
+"""By table: a word that means exactly one of ours is taken for it."""
+
+VALUES: Final[Mapping[tuple[str, str], str]] = {
+    ("write_disposition", "append_deduped"): "merge",
+    ("write_disposition", "incremental"): "merge",
+    ("data_type", "discard_row"): "reject_row",
+    ("schema_contract", "discard_row"): "reject_row",
+}
+"""By key and foreign value: ours."""
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "url_base": "Airbyte's name; here client.base_url",
+    "base_url": "here client.base_url",
+    "url": "here client.base_url for an API, or file.url of a resource for a CSV file",
+    "auth": "here client.auth",
+    "token": 'here client.auth = { type = "bearer", token = "{secrets.NAME}" }',
+    "api_key": 'here client.auth = { type = "api_key", name = "X-Api-Key", api_key = "{secrets.NAME}" }',
+    "authenticator": "Airbyte's name; here client.auth",
+    "streams": "Airbyte's and Singer's name; here [[resources]]",
+    "stream": "Singer's and Sling's name; here [[resources]]",
+    "endpoints": "Sling's name; here [[resources]]",
+    "cursor_field": "Airbyte's name; here endpoint.incremental.cursor_path",
+    "replication_key": "Singer's name; here endpoint.incremental.cursor_path",
+    "update_key": "Sling's name; here endpoint.incremental.cursor_path",
+    "incremental_key": "ingestr's name; here endpoint.incremental.cursor_path",
+    "incremental": "here endpoint.incremental",
+    "paginator": "here client.paginator, or endpoint.paginator of a resource",
+    "pagination": "Sling's name; here client.paginator, or endpoint.paginator of a resource",
+    "records_path": "here endpoint.data_selector",
+    "records_jsonpath": "Singer's name; here endpoint.data_selector (JMESPath)",
+    "record_selector": "Airbyte's name; here endpoint.data_selector",
+    "field_path": "Airbyte's name; here endpoint.data_selector",
+    "rate": "Sling's name; here [rate_limit] requests and per",
+    "concurrency": "here [rate_limit] concurrency",
+    "http_method": "Airbyte's name; here endpoint.method",
+    "primary_keys": "here primary_key, a name or a list of names",
+    "key": "here primary_key",
+    "merge_key": "dlt's and ingestr's name; here primary_key",
+    "cron": "here [schedule] cron",
+    "interval": "here [schedule] interval",
+}
+"""What to write, and where, for a word found where it means nothing."""
+
+NOT_YET: Final[Mapping[str, str]] = {
+    "schedule.max_staleness": "freshness",
+    "resources.write_disposition=replace": "swapping a whole resource",
+    "resources.deletes.detect=snapshot": "deletes by snapshot",
+    "resources.deletes.guard_ratio": "deletes by snapshot",
+    "resources.deletes.mode=hard": "hard deletes",
+    "resources.expect.volume_drop": "comparison with earlier runs",
+    "resources.expect.volume_rise": "comparison with earlier runs",
+    "resources.expect.not_null": "column checks",
+    "resources.expect.unique": "column checks",
+    "resources.endpoint.partitions": "partitions",
+    "resources.endpoint.incremental.step": "step windows",
+    "resources.endpoint.incremental.range_start": "step windows",
+    "resources.feed": "feeds",
+    "resources.webhook": "webhooks",
+    "type=rss": "feeds",
+    "type=webhook": "webhooks",
+}
+"""Keys (or key=value) of the published format that are refused by name for now."""
+
+FREE: Final = {"params", "headers", "json", "data", "partitions", "value"}
+"""Tables whose keys are the user's own."""
+
+
+def translate(tree: Any, *, table: str = "", hints: list[str] | None = None) -> Any:
+    """
+    The same tree in our words.
+
+    Args:
+        hints: gets a line for each word that was translated.
+
+    Raises:
+        ValueError: a foreign word stands beside its own translation.
+    """
+    if isinstance(tree, list):
+        return [translate(item, table=table, hints=hints) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ours: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = ALIASES.get(table, {}).get(key, key)
+        if name != key:
+            if name in tree:
+                raise ValueError(f"{table}.{key} and {table}.{name} mean the same; keep {name}")
+            if hints is not None:
+                hints.append(f"{table}.{key} is taken as {table}.{name}")
+        meant = VALUES.get((name, value), value) if isinstance(value, str) else value
+        below = "resources" if name == "resource_defaults" else name
+        ours[name] = meant if name in FREE else translate(meant, table=below, hints=hints)
+    return ours
