@@ -64,7 +64,6 @@ async def run_tick(
     """Run the sources concurrently and in isolation: what happens to one does not touch the others."""
     tick = Tick(uuid4())
     started = monotonic()
-    turns = asyncio.Semaphore(resources.settings.schedule.max_concurrent_runs)
     log.info(
         "tick_started",
         tick_id=str(tick.tick_id),
@@ -72,33 +71,22 @@ async def run_tick(
         sources=[source.name for source in sources],
     )
     await _close_orphans(resources)
+    turns = asyncio.Semaphore(resources.settings.schedule.max_concurrent_runs)
+    ended = {source.name: asyncio.Event() for source in sources}
 
-    async def run_one(source: ResourceSpec) -> None:
-        async with turns:
-            try:
-                report = await run_source(
-                    RunOrder(source, tick.tick_id, trigger, resources.settings.schedule.lease_seconds),
-                    database=resources.database,
-                    fetcher=resources.fetcher,
-                    presence=resources.presence,
-                    on_progress=on_progress,
-                )
-            except EtlError as error:
-                log.error("run_not_opened", source=source.name, error_class=error.error_class, error=str(error))
-                tick.unopened[source.name] = error
-            except Exception as error:
-                # A bug in one source's run must not take the others or the loop with it
-                log.exception("run_broke", source=source.name)
-                tick.unopened[source.name] = EtlError(f"unexpected {type(error).__name__}; the log has the traceback")
-            else:
-                if report is None:
-                    tick.locked.append(source.name)
-                else:
-                    tick.reports.append(report)
+    async def take_turn(source: ResourceSpec) -> None:
+        try:
+            # A child is asked for what its parent has: in one tick the parent comes first
+            if source.parent in ended:
+                await ended[source.parent].wait()
+            async with turns:
+                await _run_one(resources, source, tick, trigger, on_progress)
+        finally:
+            ended[source.name].set()
 
     async with asyncio.TaskGroup() as group:
         for source in sources:
-            group.create_task(run_one(source))
+            group.create_task(take_turn(source))
     tick.seconds = round(monotonic() - started, 3)
     log.info(
         "tick_finished",
@@ -108,6 +96,31 @@ async def run_tick(
         runs={report.source: report.status for report in tick.reports},
     )
     return tick
+
+
+async def _run_one(
+    resources: Resources, source: ResourceSpec, tick: Tick, trigger: Trigger, on_progress: OnProgress | None
+) -> None:
+    try:
+        report = await run_source(
+            RunOrder(source, tick.tick_id, trigger, resources.settings.schedule.lease_seconds),
+            database=resources.database,
+            fetcher=resources.fetcher,
+            presence=resources.presence,
+            on_progress=on_progress,
+        )
+    except EtlError as error:
+        log.error("run_not_opened", source=source.name, error_class=error.error_class, error=str(error))
+        tick.unopened[source.name] = error
+    except Exception as error:
+        # A bug in one source's run must not take the others or the loop with it
+        log.exception("run_broke", source=source.name)
+        tick.unopened[source.name] = EtlError(f"unexpected {type(error).__name__}; the log has the traceback")
+    else:
+        if report is None:
+            tick.locked.append(source.name)
+        else:
+            tick.reports.append(report)
 
 
 async def _close_orphans(resources: Resources) -> None:

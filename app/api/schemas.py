@@ -1,7 +1,7 @@
 """What the API answers."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -71,3 +71,48 @@ class ProblemDetail(BaseModel):
     title: str
     status: int
     detail: str
+
+
+class SourceItem(BaseModel):
+    """One resource of one source."""
+
+    name: str = Field(description="What `/data?source=` takes.")
+    source: str
+    resource: str
+    type: Literal["rest_api", "csv"]
+    where: str = Field(description="The source file.")
+    reads: str
+    schedule: str
+
+
+class CheckReport(BaseModel):
+    """What a source answered to a request for its first page."""
+
+    name: str
+    ok: bool
+    error: str | None
+    error_class: str | None
+    records: int
+    more_pages: bool
+    found: dict[str, Any] = Field(description="What was found out: records path, paginator, dialect, encoding, header.")
+    keys_missing: int
+    keys_repeated: int
+    coerced: int
+    rejected: dict[str, int] = Field(description="Records that would be rejected, by code.")
+    filtered: int
+    empty_columns: list[str] = Field(description="Mapped columns without a value in any record.")
+    requests: int
+    bytes_received: int
+
+
+class PreviewedRow(BaseModel):
+    """A record as received, and as it would be loaded."""
+
+    source: str
+    position: int
+    raw: str
+    source_id: str | None
+    row: dict[str, Any] | None
+    notes: list[dict[str, str]]
+    becomes: str
+    rejection: dict[str, Any] | None

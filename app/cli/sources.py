@@ -1,7 +1,7 @@
 """`etl sources`: what there is to pull, and a look before pulling it."""
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,7 +16,7 @@ from app.resources import open_database
 from app.settings import Settings, load_settings
 from app.settings.secrets import read_secrets
 from app.sources.auth import OAuth2RefreshToken
-from app.sources.catalog import open_catalog, resolve
+from app.sources.catalog import Catalog, open_catalog, resolve
 from app.sources.reading import json_schema, read_source_file
 from app.sources.resource import ResourceSpec
 
@@ -60,7 +60,11 @@ def print_config(name: Annotated[str, typer.Argument(help="Name of a source or a
 def check(names: Names = None, as_json: AsJson = False) -> int:
     """Ask each source for its first page and look at it; nothing is written. 1 when one fails."""
     settings = load_settings()
-    reports = _each(settings, names or [], operations.check)
+
+    async def look(spec: ResourceSpec, fetcher: Fetcher, among: Sequence[ResourceSpec]) -> operations.Check:
+        return await operations.check(spec, fetcher, among=among)
+
+    reports = _each(settings, names or [], look)
     if as_json:
         print(operations.as_json(reports))
     else:
@@ -78,8 +82,10 @@ def preview(
     """Show the first records as received and as they would be loaded; nothing is written."""
     settings = load_settings()
 
-    async def look(spec: ResourceSpec, fetcher: Fetcher) -> tuple[str, list[operations.PreviewRow]]:
-        return spec.name, await operations.preview(spec, fetcher, limit=rows)
+    async def look(
+        spec: ResourceSpec, fetcher: Fetcher, among: Sequence[ResourceSpec]
+    ) -> tuple[str, list[operations.PreviewRow]]:
+        return spec.name, await operations.preview(spec, fetcher, limit=rows, among=among)
 
     for name, shown in _each(settings, names or [], look):
         if as_json:
@@ -95,9 +101,11 @@ def preview(
 
 
 def _each(
-    settings: Settings, names: list[str], look: Callable[[ResourceSpec, Fetcher], Coroutine[Any, Any, T]]
+    settings: Settings,
+    names: list[str],
+    look: Callable[[ResourceSpec, Fetcher, Sequence[ResourceSpec]], Coroutine[Any, Any, T]],
 ) -> list[T]:
-    specs = _select(settings, names)
+    specs, among = _select(settings, names)
 
     async def all_of_them() -> list[T]:
         async with AsyncExitStack() as stack:
@@ -107,16 +115,22 @@ def _each(
                 database = await stack.enter_async_context(open_database(settings))
                 await migrate.upgrade(database)
             fetcher = await stack.enter_async_context(Fetcher(settings.http, database))
-            return [await look(spec, fetcher) for spec in specs]
+            return [await look(spec, fetcher, among) for spec in specs]
 
     return run_async(all_of_them(), settings, quiet=True)
 
 
-def _select(settings: Settings, names: list[str]) -> list[ResourceSpec]:
-    """Names from the catalogue; what ends in .toml is a file that need not be in the folder yet."""
+def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], list[ResourceSpec]]:
+    """
+    Names from the catalogue; what ends in .toml is a file that need not be in the folder yet.
+
+    Returns:
+        What is selected, and all among which a parent may be.
+    """
     paths = [Path(name) for name in names if name.endswith(".toml")]
     others = [name for name in names if not name.endswith(".toml")]
-    specs = open_catalog(settings).select(others) if others or not paths else []
+    catalog = open_catalog(settings) if others or not paths else Catalog([])
+    specs = catalog.select(others) if others or not paths else []
     for path in paths:
         specs += resolve(
             read_source_file(path),
@@ -125,7 +139,7 @@ def _select(settings: Settings, names: list[str]) -> list[ResourceSpec]:
             folder=path.absolute().parent,
             settings=settings,
         )
-    return specs
+    return specs, [*catalog, *specs]
 
 
 def _as_text(report: operations.Check) -> list[str]:

@@ -67,7 +67,7 @@ def check_url(url: str) -> None:
     """
     try:
         parts = URL(url, encoded=True)
-        scheme, host, port = parts.scheme, parts.raw_host or "", parts.explicit_port
+        scheme, authority, host, port = parts.scheme, parts.raw_authority, parts.raw_host or "", parts.explicit_port
     except ValueError as error:
         raise SourceRefusedError(f"{redact(url)}: not a URL that can be asked") from error
     fault = None
@@ -75,7 +75,7 @@ def check_url(url: str) -> None:
         fault = "only http and https are asked"
     elif re.search(r"[\x00-\x20\x7f]", url):
         fault = "holds a space or control character; a space is written %20"
-    elif "@" in parts.raw_authority:
+    elif "@" in authority:
         fault = "holds a user name; credentials go into client.auth"
     elif not _HOST.fullmatch(host):
         fault = "has no host in plain ASCII; an international name is written xn--…"

@@ -30,7 +30,6 @@ _OAuth2Spec = given.OAuth2ClientCredentials | given.OAuth2RefreshToken
 
 TOKEN_MARGIN_SECONDS: Final = 30
 """A token is renewed this long before it expires; after half its life where that is later."""
-LONGEST_TOKEN_SECONDS: Final = 366 * 86_400
 
 # What a value must be, and how to say it
 _HEADER_VALUE: Final = re.compile(r"(?! )[\x20-\x7e\xa0-\xff]+(?<! )"), "latin-1 text without line ends or outer spaces"
@@ -267,13 +266,8 @@ class _OAuth2:
         what = f"{self._where}: token endpoint {redact(self._spec.access_token_url)}: HTTP {status}".removeprefix(": ")
         if status >= 500 or status in {408, 425, 429}:
             raise SourceUnavailableError(what)
-        return _parse_token(
-            status,
-            body,
-            what=what,
-            hidden=(*self._hidden, refresh_token),
-            default_seconds=self._spec.default_token_expiration,
-        )
+        hidden, default_seconds = {*self._hidden, refresh_token} - {""}, self._spec.default_token_expiration
+        return _parse_token(status, body, what=what, hidden=hidden, default_seconds=default_seconds)
 
 
 def _client_auth(spec: _OAuth2Spec, secrets: Secrets) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
@@ -284,9 +278,9 @@ def _client_auth(spec: _OAuth2Spec, secrets: Secrets) -> tuple[dict[str, str], d
     secret = _checked(secrets, spec.client_secret, "client_secret", _HEADER_VALUE)
     if spec.client_auth == "body":
         return {"client_id": client_id, "client_secret": secret}, headers, (secret, quote_plus(secret))
-    # RFC 6749 §2.3.1: both are form-encoded before they are joined
-    joined = base64.b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
-    return {}, {**headers, "Authorization": f"Basic {joined}"}, (secret, quote_plus(secret), joined)
+    # RFC 6749 §2.3.1: form-encoded, then joined. A space as %20, for authlib and others do not read a plus as one
+    joined = base64.b64encode(f"{quote(client_id, safe='')}:{quote(secret, safe='')}".encode()).decode()
+    return {}, {**headers, "Authorization": f"Basic {joined}"}, (secret, quote(secret, safe=""), joined)
 
 
 def _parse_token(status: int, body: bytes, *, what: str, hidden: Iterable[str], default_seconds: float) -> _Token:
@@ -297,13 +291,8 @@ def _parse_token(status: int, body: bytes, *, what: str, hidden: Iterable[str], 
     fields: dict[str, Any] = answer if isinstance(answer, dict) else {}
     access, kind, code = fields.get("access_token"), fields.get("token_type", "bearer"), fields.get("error")
     if code is not None or not 200 <= status < 300:
-        named = (
-            isinstance(code, str)
-            and _ERROR_CODE.fullmatch(code)
-            and not any(secret in code for secret in hidden if secret)
-        )
-        fault = code if named else "no readable error"
-        error = _TokenRefusedError(f"{what}, {fault}; check client.auth", status=status)
+        named = isinstance(code, str) and _ERROR_CODE.fullmatch(code) and not any(secret in code for secret in hidden)
+        error = _TokenRefusedError(f"{what}, {code if named else 'unnamed error'}; check client.auth", status=status)
         error.about_token = code not in _NOT_THE_TOKEN if named else status in {400, 401}
         raise error
     usable = isinstance(access, str) and _HEADER_VALUE[0].fullmatch(access)
@@ -311,8 +300,8 @@ def _parse_token(status: int, body: bytes, *, what: str, hidden: Iterable[str], 
         found = "no usable access_token of type Bearer" if fields else "no JSON object"
         raise _TokenRefusedError(f"{what}, {found}; check client.auth.access_token_url", status=status)
     refresh = fields.get("refresh_token")
-    lifetime_seconds = _seconds(fields.get("expires_in"), default_seconds)
-    return _Token(str(access), lifetime_seconds, refresh if isinstance(refresh, str) else "")
+    seconds = _seconds(fields.get("expires_in"), default_seconds)
+    return _Token(str(access), seconds, refresh if isinstance(refresh, str) else "")
 
 
 def _seconds(value: Any, default: float) -> float:
@@ -320,7 +309,7 @@ def _seconds(value: Any, default: float) -> float:
         seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return default
-    return min(seconds, LONGEST_TOKEN_SECONDS) if 0 < seconds < math.inf else default
+    return min(seconds, 366 * 86_400) if 0 < seconds < math.inf else default
 
 
 def _checked(secrets: Secrets, text: str, key: str, rule: tuple[re.Pattern[str], str]) -> str:

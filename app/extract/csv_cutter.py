@@ -75,9 +75,7 @@ class CsvCutter:
         self._what = what
         self._format = format
         self._at_start = first_line == 1
-        self._decoder = TextDecoder(
-            encoding or format.encoding, evidence=encoding_evidence, at_start=self._at_start and encoding is None
-        )
+        self._decoder = TextDecoder(encoding or format.encoding, evidence=encoding_evidence, at_start=self._at_start)
         self._text = ""
         self._line = first_line
         self._head_done = bool(header)

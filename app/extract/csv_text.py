@@ -232,7 +232,7 @@ def _guessed(sample: bytes, *, whole: bool) -> str | None:
     text = sample.decode(name, "replace")
     foreign = sum(character > "\x7f" for character in text)
     # "été" reads as an ideograph beside a Latin letter, "©" as a one-byte katakana: Asian words look otherwise
-    is_asian = 2 * len(_BESIDE_LATIN.findall(text)) < foreign <= 2 * (len(sample) - len(text))
+    is_asian = 2 * len(_BESIDE_LATIN.findall(text)) < foreign <= 2 * (len(sample) - len(text)) and foreign > 1
     return codecs.lookup(name).name if is_asian else None
 
 

@@ -185,7 +185,7 @@ async def _unzipped(body: _Input) -> AsyncIterator[bytes]:
     async for data in body.rest():
         tail = (tail + data)[-(65_535 + 22) :]  # the longest comment, and the record itself
     at = tail.rfind(_END)
-    if at < 0 or len(tail) < at + 22 or len(tail) < at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little"):
+    if at < 0 or len(tail) < at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little"):
         raise body.cut()
     if not name:
         raise body.unfit("the ZIP archive holds no file")

@@ -74,6 +74,11 @@ class Increment:
         return value
 
     @property
+    def end(self) -> Value | None:
+        """Exclusive; None when there is none."""
+        return self._given(self.spec.end_value)
+
+    @property
     def begins_in_the_future(self) -> bool:
         """Then there is nothing to read, and a wrong clock or a wrong value to be told about."""
         start = self.start
@@ -82,7 +87,7 @@ class Increment:
     @property
     def values(self) -> dict[str, str]:
         """What the placeholders stand for, as the source writes it; a value that is not there is missing."""
-        both = {"start_value": self.start, "end_value": self._given(self.spec.end_value)}
+        both = {"start_value": self.start, "end_value": self.end}
         return {f"incremental.{name}": self.write(value) for name, value in both.items() if value is not None}
 
     def read(self, records: Records) -> None:
@@ -105,8 +110,16 @@ class Increment:
             if self._largest is None or value > self._largest:  # type: ignore[operator]
                 self._largest = value
 
-    def progress_after(self, *, last: bool) -> Progress:
-        """What the checkpoint may hold once the pages so far are committed."""
+    def progress_after(self, *, last: bool, window_end: datetime | None = None) -> Progress:
+        """
+        What the checkpoint may hold once the pages so far are committed.
+
+        Args:
+            last: the pass is complete.
+            window_end: a window is complete that ends here.
+        """
+        if window_end is not None:
+            return Progress(self._furthest(_store(self._capped(window_end))))
         largest = None if self._largest is None else self._capped(self._largest)
         if largest is None:
             return Progress(self.progress.value)

@@ -6,21 +6,29 @@ from datetime import datetime
 from app.extract.csv_file import read_csv
 from app.extract.http import Fetcher
 from app.extract.rest_api import read_api
+from app.extract.scopes import ReadParents
 from app.records import Checkpoint, Page, Traffic
 from app.sources.resource import ResourceSpec
 from app.sources.tables import RestResource
 
 
 def read_pages(
-    spec: ResourceSpec, checkpoint: Checkpoint, *, fetcher: Fetcher, traffic: Traffic, now: datetime
+    spec: ResourceSpec,
+    checkpoint: Checkpoint,
+    *,
+    fetcher: Fetcher,
+    traffic: Traffic,
+    now: datetime,
+    read_parents: ReadParents | None = None,
 ) -> AsyncGenerator[Page, None]:
     """
     The pages of a resource, from where the checkpoint stands.
 
     Args:
         now: when the run began.
+        read_parents: the rows of a parent resource; None where there is no database.
     """
     client = fetcher.client(spec)
     if isinstance(spec.table, RestResource):
-        return read_api(spec, checkpoint, client=client, traffic=traffic, now=now)
+        return read_api(spec, checkpoint, client=client, traffic=traffic, now=now, read_parents=read_parents)
     return read_csv(spec, checkpoint, client=client, traffic=traffic)

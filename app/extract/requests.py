@@ -6,23 +6,25 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from app.extract.paging import PageRequest, Params
+from app.extract.scopes import Scope
 from app.sources.resource import ResourceSpec
 from app.sources.tables import RestResource
 from app.sources.values import fill, placeholders
 
 
-def build_request(spec: ResourceSpec, values: Mapping[str, str]) -> PageRequest:
+def build_request(spec: ResourceSpec, scope: Scope) -> PageRequest:
     """
     Args:
-        values: of the placeholders, by name; a parameter whose placeholder has no value is left out.
+        scope: has the values of the placeholders; a parameter whose placeholder has none is left out.
     """
+    values = scope.values
     assert isinstance(spec.table, RestResource)
     endpoint = spec.table.endpoint
     path = fill(endpoint.path, lambda name: quote(values.get(name, ""), safe=""))
     url = path if path.startswith(("http://", "https://")) else _joined(spec.client.base_url or "", path)
     parts = urlsplit(url)
     params: list[tuple[str, str]] = parse_qsl(parts.query, keep_blank_values=True)
-    for name, given in endpoint.params.items():
+    for name, given in {**endpoint.params, **scope.params}.items():
         for value in given if isinstance(given, tuple) else (given,):
             text = _filled(value, values)
             if text is not None:

@@ -18,10 +18,11 @@ from app.extract.increments import Increment, Progress
 from app.extract.json_body import Cut, cut_body
 from app.extract.paging import PageAnswer, PageRequest, detect, first_request, next_request
 from app.extract.requests import build_request
+from app.extract.scopes import ReadParents, Scope, scopes
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
 from app.sources.paginators import Auto, Offset, PageNumber, PaginatorSpec, SinglePage
 from app.sources.resource import ResourceSpec
-from app.sources.rest import Endpoint
+from app.sources.rest import Endpoint, parent_fields
 from app.sources.tables import RestResource
 
 log = structlog.get_logger()
@@ -31,7 +32,13 @@ MAX_VALIDATORS: Final = 500
 
 
 async def read_api(
-    spec: ResourceSpec, checkpoint: Checkpoint, *, client: SourceClient, traffic: Traffic, now: datetime
+    spec: ResourceSpec,
+    checkpoint: Checkpoint,
+    *,
+    client: SourceClient,
+    traffic: Traffic,
+    now: datetime,
+    read_parents: ReadParents | None = None,
 ) -> AsyncGenerator[Page, None]:
     """
     Walk the pages from where the checkpoint stands.
@@ -41,12 +48,13 @@ async def read_api(
 
     Args:
         now: when the run began.
+        read_parents: the rows of the resource whose fields the endpoint names.
 
     Raises:
         SourceError: see `SourceClient.get_page`.
         SourceMalformedError: not JSON, a walk that goes in circles or past max_pages.
     """
-    walk = _Walk(spec, checkpoint, client=client, traffic=traffic, now=now)
+    walk = _Walk(spec, checkpoint, client, traffic, now, read_parents)
     if walk.increment is not None and walk.increment.begins_in_the_future:
         detail = f"the checkpoint {walk.increment.start} lies in the future; nothing was asked for"
         log.warning("cursor_in_future", source=spec.name, start_value=str(walk.increment.start))
@@ -70,13 +78,14 @@ class _Walk:
     client: SourceClient
     traffic: Traffic
     now: datetime
+    read_parents: ReadParents | None
     increment: Increment | None = field(init=False)
     _endpoint: Endpoint = field(init=False)
     _selector: str | None = field(init=False)
     _paginator: PaginatorSpec = field(init=False)
     _found: dict[str, Any] = field(init=False)
     """What was found out about the source, pinned in the checkpoint."""
-    _findings: list[Mapping[str, Any]] = field(default_factory=list)
+    _fresh: dict[str, Validators] = field(default_factory=dict)
     _previous: bytes | None = None
     _promised: bool = False
     """The server itself said that there is a next page."""
@@ -92,25 +101,49 @@ class _Walk:
         pinned = state.get("paginator")
         self._paginator = given or (_pinned(pinned) if pinned else Auto(type="auto"))
         self.increment = Increment(endpoint.incremental, Progress.of(state), self.now) if endpoint.incremental else None
+        several = parent_fields(endpoint) or endpoint.partitions
+        if self.increment is not None and (several or self.increment.spec.step):
+            self.increment.ordered = False  # the order of one walk says nothing about the next
 
     async def pages(self) -> AsyncGenerator[Page, None]:
-        values = self.increment.values if self.increment else {}
-        request = first_request(self._paginator, build_request(self.spec, values))
-        cursor, known = self.checkpoint.cursor, self.checkpoint.validators
-        if cursor.page_token:
-            request = request.at(cursor.page_token)
-        fresh: dict[str, Validators] = dict(known) if cursor.page else {}
-        asked: set[str] = set()
+        cursor, token = self.checkpoint.cursor, self.checkpoint.cursor.page_token
+        begin = str(self.checkpoint.state.get("scope", "")) if cursor.page else ""
+        if cursor.page:
+            self._fresh = dict(self.checkpoint.validators)
+        found = scopes(self._endpoint, self.increment, begin=begin, read_parents=self.read_parents)
+        async for scope, is_last in found:
+            if scope.key == begin and begin and token is None:
+                continue  # it was complete
+            request = first_request(self._paginator, build_request(self.spec, scope))
+            if token is not None and scope.key == begin and scope.window_end is None:
+                request = request.at(token)
+            async with aclosing(self._walk(scope, request, cursor, is_last=is_last)) as pages:
+                async for page in pages:
+                    cursor = page.after
+                    yield page
+        if cursor == self.checkpoint.cursor:
+            # Nothing to ask for: no parent, or the last one was complete when the run before this one ended
+            yield Page(
+                number=cursor.page + 1, records=Records(), after=Cursor(), last=True, state=self._state(last=True)
+            )
+
+    async def _walk(
+        self, scope: Scope, request: PageRequest, cursor: Cursor, *, is_last: bool
+    ) -> AsyncGenerator[Page, None]:
+        known, asked = self.checkpoint.validators, set[str]()
+        pages = records_read = 0
+        self._previous = None
         try:
             while True:
-                self._guard(request, asked, cursor)
+                self._guard(request, asked, pages)
                 key = _validator_key(request)
                 response = await self._fetch(request, known.get(key))
-                records, following = self._understand(request, response, known.get(key), cursor)
+                records, following = self._understand(request, response, known.get(key), pages)
                 if self.increment is not None:
                     self.increment.read(records)
-                following = self._stopped(following, cursor, records)
-                fresh[key] = replace(
+                pages, records_read = pages + 1, records_read + len(records)
+                following = self._stopped(following, pages, records_read)
+                self._fresh[key] = replace(
                     known[key] if response.not_modified else response.validators,
                     next_token=following.token if following else None,
                 )
@@ -119,7 +152,7 @@ class _Walk:
                     position=cursor.position + len(records),
                     page_token=following.token if following else None,
                 )
-                yield self._page(cursor, records, response, fresh, last=following is None)
+                yield self._page(cursor, records, response, scope, last=following is None and is_last)
                 if following is None:
                     return
                 self._look_ahead(following)
@@ -128,22 +161,23 @@ class _Walk:
             for task in self._ahead.values():
                 task.cancel()
             await asyncio.gather(*self._ahead.values(), return_exceptions=True)
+            self._ahead.clear()
 
-    def _guard(self, request: PageRequest, asked: set[str], cursor: Cursor) -> None:
+    def _guard(self, request: PageRequest, asked: set[str], pages: int) -> None:
         if request.token in asked:
             raise SourceMalformedError(
-                f"{redact(request.url)}: page {cursor.page} leads to a page already read; the walk would never end"
+                f"{redact(request.url)}: page {pages} leads to a page already read; the walk would never end"
             )
         asked.add(request.token)
 
-    def _stopped(self, following: PageRequest | None, cursor: Cursor, records: Records) -> PageRequest | None:
+    def _stopped(self, following: PageRequest | None, pages: int, records_read: int) -> PageRequest | None:
         """The next request, unless the paginator's bounds end the walk here."""
         if following is None:
             return None
         limits = self._paginator
-        if limits.max_records is not None and cursor.position + len(records) >= limits.max_records:
+        if limits.max_records is not None and records_read >= limits.max_records:
             return None
-        if cursor.page + 1 >= limits.max_pages:
+        if pages >= limits.max_pages:
             if limits.on_max_pages == "stop":
                 return None
             raise SourceMalformedError(
@@ -184,7 +218,7 @@ class _Walk:
                 self._ahead[request.token] = asyncio.create_task(self._ask(request, validators))
 
     def _understand(
-        self, request: PageRequest, response: Response, saved: Validators | None, cursor: Cursor
+        self, request: PageRequest, response: Response, saved: Validators | None, pages: int
     ) -> tuple[Records, PageRequest | None]:
         """A page's records, and the request that follows it."""
         if response.not_modified:
@@ -196,9 +230,9 @@ class _Walk:
         cut = cut_body(response.body, self._selector, what=what)
         if self._is_repetition(response, cut):
             if not isinstance(self._paginator, PageNumber | Offset):
-                raise SourceMalformedError(f"{what}: page {cursor.page + 1} is page {cursor.page} again")
+                raise SourceMalformedError(f"{what}: page {pages + 1} is page {pages} again")
             # Past its end some servers answer the last page again, or ignore the page number altogether
-            log.info("page_repeated", source=self.spec.name, page=cursor.page + 1)
+            log.info("page_repeated", source=self.spec.name, page=pages + 1)
             return Records(), None
         self._previous = response.body
         self._pin(cut)
@@ -226,16 +260,8 @@ class _Walk:
             self._found["paginator"] = self._paginator.model_dump(mode="json", exclude_defaults=True)
         log.info("paginator_found", source=self.spec.name, paginator=self._paginator.type, evidence=evidence)
 
-    def _page(
-        self,
-        cursor: Cursor,
-        records: Records,
-        response: Response,
-        fresh: Mapping[str, Validators],
-        *,
-        last: bool,
-    ) -> Page:
-        progress = self.increment.progress_after(last=last).state if self.increment else {}
+    def _page(self, cursor: Cursor, records: Records, response: Response, scope: Scope, *, last: bool) -> Page:
+        fresh = self._fresh
         return Page(
             number=cursor.page,
             records=records,
@@ -244,8 +270,17 @@ class _Walk:
             not_modified=response.not_modified,
             body_bytes=len(response.body),
             validators={key: value for key, value in fresh.items() if value} if len(fresh) <= MAX_VALIDATORS else {},
-            state={**self._found, **progress},
+            state=self._state(last=last, scope=scope, complete=cursor.page_token is None),
         )
+
+    def _state(self, *, last: bool, scope: Scope | None = None, complete: bool = True) -> dict[str, Any]:
+        state = dict(self._found)
+        if self.increment is not None:
+            window_end = scope.window_end if scope and complete else None
+            state |= self.increment.progress_after(last=last, window_end=window_end).state
+        if scope is not None and scope.key and not last:
+            state["scope"] = scope.key
+        return state
 
 
 def _validator_key(request: PageRequest) -> str:

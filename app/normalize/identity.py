@@ -118,7 +118,7 @@ def mapped_keys(mapping: FieldMapping, paths: Paths) -> ReadKeys:
         ConfigError: a path leads nowhere, or it would give many records one key.
     """
     coerce = open_coercion("source_id", mapping)
-    column = open_origin(mapping, paths)
+    column = open_origin(mapping, paths, whole=True)
     if column is None:
         raise ConfigError(f"none of {', '.join(mapping.coalesce)} is a header")
     if mapping.type in {None, "string"}:

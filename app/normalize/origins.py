@@ -10,8 +10,11 @@ from app.sources.mapping import FieldMapping
 from app.sources.values import PLACEHOLDER
 
 
-def open_origin(mapping: FieldMapping, paths: Paths) -> Column | None:
+def open_origin(mapping: FieldMapping, paths: Paths, *, whole: bool = False) -> Column | None:
     """
+    Args:
+        whole: a template with a value missing gives none at all, not a part of the text.
+
     Returns:
         None: none of the mapping's headers is in this file, and none has to be.
 
@@ -21,7 +24,7 @@ def open_origin(mapping: FieldMapping, paths: Paths) -> Column | None:
     if mapping.path is not None:
         return _without(mapping.null_values, paths.column(mapping.path))
     if mapping.template is not None:
-        return _filled(mapping.template, mapping.null_values, paths)
+        return _filled(mapping.template, mapping.null_values, paths, whole=whole)
     if mapping.coalesce:
         found = [column for text in mapping.coalesce if (column := paths.find(text)) is not None]
         return _first_of([_without(mapping.null_values, column) for column in found]) if found else None
@@ -52,7 +55,7 @@ def _first_of(columns: list[Column]) -> Column:
     return read
 
 
-def _filled(template: str, null_values: Sequence[str], paths: Paths) -> Column:
+def _filled(template: str, null_values: Sequence[str], paths: Paths, *, whole: bool) -> Column:
     parts: list[str | Column] = []
     end = 0
     for match in PLACEHOLDER.finditer(template):
@@ -69,7 +72,8 @@ def _filled(template: str, null_values: Sequence[str], paths: Paths) -> Column:
         columns = [repeat(part, len(records)) if isinstance(part, str) else part(records) for part in parts]
         for values in zip(*columns, strict=True):
             given = [None if isinstance(value, Unreadable) else value for value in values]
-            if all(value is None for value, text in zip(given, is_text, strict=True) if not text):
+            missing = [value is None for value, text in zip(given, is_text, strict=True) if not text]
+            if any(missing) if whole else all(missing):
                 filled.append(None)
             else:
                 filled.append("".join("" if value is None else text_of(value) for value in given))

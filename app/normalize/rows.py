@@ -185,7 +185,8 @@ def open_normalizer(spec: ResourceSpec, page_input: Mapping[str, Any]) -> Normal
     paths: Paths = ObjectPaths()
     if isinstance(table, CsvResource):
         paths = HeaderPaths(page_input["header"], table.format.null_values)
-    columns = [column for name in (*COLUMNS, "deleted") if (column := _open_column(spec, name, paths)) is not None]
+    names = COLUMNS if table.deletes.mode == "none" else (*COLUMNS, "deleted")
+    columns = [column for name in names if (column := _open_column(spec, name, paths)) is not None]
     with config_fault(spec, "filter"):
         filters = Filters(table.filter, paths, cells=spec.raw_kind == "csv") if table.filter else None
     return Normalizer(spec, read_keys=open_keys(spec, paths), columns=columns, filters=filters)

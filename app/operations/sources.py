@@ -1,7 +1,7 @@
 """`list`, `check`, `preview`: what there is to pull, and what would become of it. Nothing is written."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -9,6 +9,7 @@ from typing import Any, Final
 from app.clock import utc_now
 from app.errors import EtlError
 from app.extract.http import Fetcher
+from app.extract.http_errors import redact
 from app.extract.kinds import read_pages
 from app.land import Landed, land_records
 from app.normalize.rows import Normalized, open_normalizer
@@ -18,6 +19,8 @@ from app.sources.tables import RestResource
 
 SAMPLE_ROWS: Final = 1_000
 """Records that a check looks at."""
+SAMPLE_PARENTS: Final = 10
+"""Parents that are tried for a child's first record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +90,35 @@ def describe(spec: ResourceSpec) -> Listed:
     else:
         due = f"every {schedule.interval:g} s" if schedule.interval else "each tick"
     table = spec.table
-    reads = f"{spec.client.base_url or ''} {table.endpoint.path}".strip() if isinstance(table, RestResource) else ""
+    if isinstance(table, RestResource):
+        path = table.endpoint.path
+        reads = (
+            redact(path) if "://" in path else f"{redact(spec.client.base_url or '').rstrip('/')}/{path.lstrip('/')}"
+        )
+    else:
+        reads = redact(table.file.url)
     return Listed(
         name=spec.name,
         source=spec.source,
         resource=spec.resource,
         type="rest_api" if isinstance(table, RestResource) else "csv",
         where=spec.where,
-        reads=reads if isinstance(table, RestResource) else table.file.url,
+        reads=reads,
         schedule=due,
     )
 
 
-async def check(spec: ResourceSpec, fetcher: Fetcher) -> Check:
-    """Ask the source for its first page, and look at what came."""
+async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[ResourceSpec] = ()) -> Check:
+    """
+    Ask the source for its first page, and look at what came.
+
+    Args:
+        among: where the resource's parent is; its own first page says what to ask for.
+    """
     report = Check(spec.name)
     traffic = Traffic()
     try:
-        sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS)
+        sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS, among=among)
     except EtlError as error:
         report.error, report.error_class = str(error), error.error_class
     else:
@@ -113,14 +127,19 @@ async def check(spec: ResourceSpec, fetcher: Fetcher) -> Check:
     return report
 
 
-async def preview(spec: ResourceSpec, fetcher: Fetcher, *, limit: int = 5) -> list[PreviewRow]:
+async def preview(
+    spec: ResourceSpec, fetcher: Fetcher, *, limit: int = 5, among: Iterable[ResourceSpec] = ()
+) -> list[PreviewRow]:
     """
     The first records as they came, and as they would be loaded.
+
+    Args:
+        among: see `check`.
 
     Raises:
         EtlError: the source does not deliver, or its mapping does not fit.
     """
-    sample = await _sample(spec, fetcher, Traffic(), limit=limit)
+    sample = await _sample(spec, fetcher, Traffic(), limit=limit, among=among)
     landed, normalized = sample.landed, sample.normalized
     at_of = {index: at for at, index in enumerate(sample.indexes)}
     rows = []
@@ -146,14 +165,10 @@ async def preview(spec: ResourceSpec, fetcher: Fetcher, *, limit: int = 5) -> li
     return rows
 
 
-async def _sample(spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, *, limit: int) -> _Sample:
-    """The first page that holds records, or the last there is."""
-    page = None
-    async with aclosing(read_pages(spec, _nowhere(spec), fetcher=fetcher, traffic=traffic, now=utc_now())) as pages:
-        async for page in pages:
-            if len(page.records) or page.last:
-                break
-    assert page is not None
+async def _sample(
+    spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, *, limit: int, among: Iterable[ResourceSpec]
+) -> _Sample:
+    page = await _first_page(spec, fetcher, traffic, among)
     landed = Landed()
     records = page.records.part(0, limit)
     if not len(records) and not page.input:
@@ -165,6 +180,26 @@ async def _sample(spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, *, lim
         [landed.source_ids[at] or "" for at in indexes], [landed.fields[at] for at in indexes]
     )
     return _Sample(page, landed, normalized, indexes, traffic)
+
+
+async def _first_page(spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, among: Iterable[ResourceSpec]) -> Page:
+    """The first page that holds records, or the last there is."""
+    parent = next((one for one in among if one.name == spec.parent), None)
+
+    async def read_parents(_name: str, _begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        if parent is not None:
+            records = (await _first_page(parent, fetcher, traffic, among)).records
+            for at, record in enumerate(records.fields[:SAMPLE_PARENTS]):
+                yield str(at), record or {}
+
+    found = read_pages(spec, _nowhere(spec), fetcher=fetcher, traffic=traffic, now=utc_now(), read_parents=read_parents)
+    page = None
+    async with aclosing(found) as pages:
+        async for page in pages:
+            if len(page.records) or page.last:
+                break
+    assert page is not None
+    return page
 
 
 def _tell(report: Check, sample: _Sample, spec: ResourceSpec) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from app.db.errors import KeyTakenError
 from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import Presence
 from app.db.normalized_data import read_current
+from app.db.parents import read_parents
 from app.db.raw_data import read_unloaded
 from app.errors import SourceError, StoreConflictError, StoreUnavailableError
 from app.extract.http import Fetcher
@@ -115,6 +116,7 @@ class _Work:
                     fetcher=self._fetcher,
                     traffic=self._run.traffic,
                     now=utc_now(),
+                    read_parents=self._read_parents,
                 )
             ):
                 landed = await self._land(batch)
@@ -140,6 +142,9 @@ class _Work:
                 flight.task.cancel()
             await asyncio.gather(*(flight.task for flight in flights), return_exceptions=True)
 
+    def _read_parents(self, parent: str, begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        return read_parents(self._database, f"{self._source.source}.{parent}", begin)
+
     async def _land(self, batch: Batch) -> Landed:
         if not batch.size:
             return Landed()  # a body that was not modified has no header either
@@ -157,6 +162,7 @@ class _Work:
             normalizer=normalizer,
             kind=self._source.raw_kind,
             remap=must_remap(self._run.checkpoint),
+            append=self._source.table.write_disposition == "append",
             take_raw_ids=self._raw_ids.take,
             take_row_ids=self._row_ids.take,
         )

@@ -42,6 +42,8 @@ class StagingRules:
     kind: RawKind
     remap: bool
     """The mapping has changed: records with equal bytes are normalized again."""
+    append: bool
+    """A record whose key is there stays as it is, whatever comes."""
     take_raw_ids: Callable[[int], list[int]]
     """The next ids; as many must have been reserved as the batch has records."""
     take_row_ids: Callable[[int], list[int]]
@@ -114,7 +116,7 @@ class _Staging:
             if index in landed.rejections or index in landed.filtered or source_id is None:
                 continue
             there = current.get(source_id)
-            same = there is not None and there.content_hash == content_hash
+            same = there is not None and (there.content_hash == content_hash or self._rules.append)
             if same and not self._rules.remap and source_id not in self._repeated:
                 self._counts.unchanged += 1
             else:
@@ -154,7 +156,7 @@ class _Staging:
         earlier = self._pending.get(source_id)
         there = self._current.get(source_id)
         known_hash = earlier.content_hash if earlier else there.content_hash if there else None
-        same = known_hash == content_hash
+        same = known_hash == content_hash or (self._rules.append and known_hash is not None)
         if same and (earlier or not self._rules.remap):
             self._counts.unchanged += 1
         elif is_outdated(updated_at, earlier, there):

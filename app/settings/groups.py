@@ -140,6 +140,12 @@ class ServerSettings(Group):
         description="Port to listen on; 0 picks one.",
         examples=[8000],
     )
+    operator_token: SecretStr | None = Field(
+        None,
+        validation_alias="OPERATOR_TOKEN",
+        description="Who sends it as bearer token may operate: check and preview sources; unset: nobody may.",
+        examples=["a-long-random-text"],
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("*",),
         validation_alias="CORS_ORIGINS",

@@ -18,7 +18,9 @@ class FieldMapping(Spec):
     constant: str | int | float | bool | None = None
 
     type: ValueType | None = Field(None, description="By default what the column is: string, decimal or datetime.")
-    format: str | None = Field(None, description="Of a datetime or date: strptime's, `iso8601`, `unix` or `unix_ms`.")
+    format: str | None = Field(
+        None, description="Of a datetime or date: strptime's, `iso8601`, `rfc2822`, `unix` or `unix_ms`."
+    )
     timezone: str | None = Field(None, description="IANA name, for times without an offset.")
     decimal: str | None = Field(None, min_length=1, max_length=1, description="The decimal mark; `.` when omitted.")
     thousands: str | None = Field(None, min_length=1, max_length=1, description="The mark between thousands.")

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from app.errors import ConfigError
 from app.records import RawKind
 from app.sources.limits import RateLimit, Retry
+from app.sources.rest import parent_fields
 from app.sources.tables import Client, CsvResource, RestResource, Schedule
 from app.sources.values import fill
 
@@ -80,6 +81,14 @@ class ResourceSpec:
         return "csv" if isinstance(self.table, CsvResource) else "rest"
 
     @property
+    def parent(self) -> str | None:
+        """The resource whose rows this one is asked for, by its name in the catalogue."""
+        if not isinstance(self.table, RestResource):
+            return None
+        parents = [parent for parent, _ in parent_fields(self.table.endpoint).values()]
+        return f"{self.source}.{parents[0]}" if parents else None
+
+    @property
     def is_incremental(self) -> bool:
         """Its runs ask only for what changed."""
         return isinstance(self.table, RestResource) and self.table.endpoint.incremental is not None
@@ -87,7 +96,9 @@ class ResourceSpec:
     @property
     def mapping_hash(self) -> str:
         """Changes when the same records would normalize to other rows."""
-        part = self.table.model_dump(mode="json", include={"primary_key", "mapping", "filter", "schema_contract"})
+        part = self.table.model_dump(
+            mode="json", include={"primary_key", "mapping", "filter", "schema_contract", "deletes"}
+        )
         if isinstance(self.table, CsvResource):
             part["null_values"] = self.table.format.null_values
         return _hash(part)

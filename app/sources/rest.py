@@ -1,6 +1,7 @@
 """What to ask of a REST API: `endpoint` and `incremental`, in dlt's words."""
 
 import re
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any, Final, Literal, Self
 
@@ -39,6 +40,7 @@ class Incremental(Spec):
     )
     initial_value: str | int | datetime | date | None = Field(None, description="Where the first run begins.")
     end_value: str | int | datetime | date | None = Field(None, description="Where a run ends; exclusive.")
+    step: Duration | None = Field(None, description="Ask window by window; each end moves the checkpoint.")
     lookback_window: Duration = Field("PT0S", validate_default=True, description="Read again before the checkpoint.")
     row_order: Literal["asc", "desc"] | None = Field(
         None, description="asc: checked, and every page moves the checkpoint. Otherwise only a complete pass does."
@@ -52,8 +54,10 @@ class Incremental(Spec):
             fits = {"datetime": str | int | datetime | date, "integer": int, "string": str}[self.cursor_type]
             if value is not None and not isinstance(value, fits):
                 raise ValueError(f"{name} is not of cursor_type {self.cursor_type}")
-        if self.lookback_window and self.cursor_type != "datetime":
-            raise ValueError("lookback_window is a duration, so it needs cursor_type = 'datetime'")
+        if (self.lookback_window or self.step) and self.cursor_type != "datetime":
+            raise ValueError("lookback_window and step are durations, so they need cursor_type = 'datetime'")
+        if self.step is not None and (self.step < 1 or self.initial_value is None):
+            raise ValueError("step is at least PT1S, and needs an initial_value: where the first window begins")
         return self
 
 
@@ -66,20 +70,34 @@ class Endpoint(Spec):
     data: dict[str, Scalar] | None = Field(None, description="Sent as a form.")
     data_selector: Path | None = Field(None, description="JMESPath to the records; found out when omitted.")
     paginator: PaginatorSpec | None = None
-    partitions: tuple[dict[str, Scalar], ...] = Field((), description="One walk for each; its values fill {name}s.")
+    partitions: tuple[dict[str, Scalar], ...] = Field((), description="One walk for each, with these parameters.")
     response_actions: tuple[ResponseAction, ...] = ()
     incremental: Incremental | None = None
 
-    @field_validator("path")
+    @field_validator("path", "params", "json_body", "data", "partitions")
     @classmethod
-    def _placeholders_are_known(cls, value: str) -> str:
-        for name in placeholders(value):
-            if not _KNOWN.fullmatch(name):
-                raise ValueError(
-                    f"{{{name}}} means nothing here; there are {{incremental.start_value}}, {{incremental.end_value}} "
-                    "and {resources.NAME.FIELD}, and {{ }} for braces"
-                )
+    def _placeholders_are_known(cls, value: Any) -> Any:
+        for text in _texts(value):
+            for name in placeholders(text):
+                if not _KNOWN.fullmatch(name):
+                    raise ValueError(
+                        f"{{{name}}} means nothing here; there are {{incremental.start_value}}, "
+                        "{incremental.end_value} and {resources.NAME.FIELD}, and {{ }} for braces"
+                    )
         return value
+
+    @model_validator(mode="after")
+    def _walks_in_one_way(self) -> Self:
+        step = self.incremental.step if self.incremental else None
+        ways = [bool(parent_fields(self)), bool(self.partitions), step is not None]
+        if sum(ways) > 1:
+            raise ValueError("parents, partitions and incremental.step cannot be combined; give one of them")
+        parents = {parent for parent, _ in parent_fields(self).values()}
+        if len(parents) > 1:
+            raise ValueError(f"has {len(parents)} parents, {', '.join(sorted(parents))}; there can be one")
+        if any(ways[:2]) and self.incremental and self.incremental.cursor_type != "datetime":
+            raise ValueError("with parents or partitions, incremental needs cursor_type = 'datetime'")
+        return self
 
     @model_validator(mode="after")
     def _has_one_body(self) -> Self:
@@ -88,3 +106,25 @@ class Endpoint(Spec):
         if self.method == "GET" and (self.json_body is not None or self.data is not None):
             raise ValueError('a body needs method = "POST"')
         return self
+
+
+def parent_fields(endpoint: Endpoint) -> dict[str, tuple[str, str]]:
+    """The placeholders that take a field of a parent's record: each with the parent's name and the field's path."""
+    found = {}
+    for text in _texts([endpoint.path, endpoint.params, endpoint.json_body, endpoint.data]):
+        for name in placeholders(text):
+            if name.startswith("resources."):
+                _, parent, path = name.split(".", 2)
+                found[name] = (parent, path)
+    return found
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from _texts(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            yield from _texts(value)

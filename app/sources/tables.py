@@ -11,7 +11,7 @@ from app.sources.csv_format import CsvFormat, FileSpec
 from app.sources.limits import RateLimit, Retry, Timeouts
 from app.sources.mapping import ContractSpec, Deletes, Expect, Filter, Mapping
 from app.sources.paginators import PaginatorSpec
-from app.sources.rest import Endpoint
+from app.sources.rest import Endpoint, parent_fields
 from app.sources.values import Duration, Spec, check_timezone
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
@@ -107,6 +107,15 @@ class RestSource(_Source):
             path = resource.endpoint.path
             if self.client.base_url is None and not path.startswith(("http://", "https://")):
                 raise ValueError(f"resource {resource.name}: client.base_url is missing, and its path is no full URL")
+        return self
+
+    @model_validator(mode="after")
+    def _parents_are_there(self) -> Self:
+        names = {resource.name for resource in self.resources if resource.selected}
+        for resource in self.resources:
+            for parent, _ in parent_fields(resource.endpoint).values():
+                if parent == resource.name or parent not in names:
+                    raise ValueError(f"resource {resource.name}: its parent {parent} is no selected resource here")
         return self
 
 

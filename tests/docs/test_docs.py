@@ -47,7 +47,7 @@ def test_the_readme_names_every_command_and_no_other() -> None:
 def test_the_readme_names_every_route_and_no_other() -> None:
     app = create_app(load_settings())
     table = README.split("## API")[1].split("## Docker")[0]
-    named = set(re.findall(r"`GET (/\w+(?:\.\w+)?)", table))
+    named = set(re.findall(r"`(?:GET|POST) (/[\w{}/]+(?:\.\w+)?)", table))
 
     assert named == set(app.openapi()["paths"]) | {"/docs", "/openapi.json"}
 

@@ -294,4 +294,15 @@ async def test_other_origins_may_read_without_credentials(client: httpx2.AsyncCl
 async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
     paths = json.loads((await client.get("/openapi.json")).text)["paths"]
 
-    assert set(paths) == {"/data", "/health", "/stats", "/livez", "/readyz"}
+    assert set(paths) == {
+        "/data",
+        "/health",
+        "/stats",
+        "/livez",
+        "/readyz",
+        "/sources",
+        "/sources/schema",
+        "/sources/{name}/config",
+        "/sources/{name}/check",
+        "/sources/{name}/preview",
+    }

@@ -40,6 +40,8 @@ def decoded(body: bytes, encoding: str | None = None) -> tuple[str, TextDecoder]
         (FRENCH, "utf-16-be", ("utf-16-be", "detected")),
         (FRENCH, "cp1252", ("cp1252", "fallback")),
         ("id,name\n1,english\n2,©\n", "cp1252", ("cp1252", "fallback")),
+        ("id,name\n0,São João\n", "cp1252", ("cp1252", "fallback")),
+        ("id,name\n0,Öl\n", "cp1252", ("cp1252", "fallback")),
         ("id,name\n1,Müller Straße\n2,“Größe”\n", "cp1252", ("cp1252", "fallback")),
         (JAPANESE, "shift_jis", ("cp932", "detected")),
         (JAPANESE, "euc_jp", ("euc_jp", "detected")),
@@ -131,6 +133,7 @@ def test_nothing_is_given_out_before_it_is_certain() -> None:
         ("cp1252", b"a\x81\n", "a\udc81\n"),
         ("shift_jis", b"a\x81\nb", "a\udc81\nb"),
         ("gb18030", b"a\x81\x30\nb", "a\udc810\nb"),
+        ("gb18030", b"a\x81\x30\n", "a\udc810\n"),
         ("euc_jp", b"a\x8f\xa1\nb", "a\udc8f\udca1\nb"),
         ("utf-16-le", b"a\x00\x0a\xd8\n\x00", "a\udcc0\udc8a\udcd8\n"),
         ("utf-16-le", b"a\x00\n", "a\udcc0\udc8a"),
@@ -166,10 +169,13 @@ def test_text_taken_in_any_pieces_gives_the_bytes_it_came_from(encoding: str, bo
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_bytes_taken_up_to_a_line_end_end_there(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block_bytes", [7, 51, 1024])
+def test_bytes_taken_up_to_a_line_end_end_there(
+    encoding: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where a run goes on is counted in bytes: one too many would be half a character."""
     monkeypatch.setattr(csv_text, "SAMPLE_BYTES", 1)
-    monkeypatch.setattr(csv_text, "_BLOCK_BYTES", 7)
+    monkeypatch.setattr(csv_text, "_BLOCK_BYTES", block_bytes)
     lines = [f"{number},東京é서울".encode(encoding, "ignore") + "\n".encode(encoding) for number in range(40)]
     decoder = TextDecoder(encoding)
     text = decoder.feed(b"".join(lines)[:-3])

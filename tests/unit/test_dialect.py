@@ -20,6 +20,7 @@ from app.sources.csv_format import CsvFormat
         ("id|name\n1|a,b\n2|c,d\n", "|"),
         ("id:name\n1:a\n2:b\n", ":"),
         ("a:b,c:d\n1:2,3:4\n", ","),
+        ("a:b,c:d\ne:f,g:h\n", ","),
         ("id;price\n1;1,5\n2;2,75\n", ";"),
         ("1,5;2,5;3,5\n1,5;2,5;3,5\n", ";"),
         ("id,at\n1,2020-01-01T10:00:00\n2,2020-01-01T11:00:00\n", ","),
@@ -46,6 +47,8 @@ def test_the_delimiter_is_found(text: str, delimiter: str) -> None:
         "HH:mm:ss\n15:02:37\n",
         "price\n1.5\n2.5\n",
         "note\na;b\nc\n",
+        "note\na;b\nc;d\n",
+        "a;b\nc\nd\n",
     ],
 )
 def test_a_file_of_one_column_has_a_comma(text: str) -> None:

@@ -19,12 +19,13 @@ SOURCE = rest_spec({"name": "name", "value": "value", "updated_at": "at", "delet
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def rules(*, remap: bool = False) -> StagingRules:
+def rules(*, remap: bool = False, append: bool = False) -> StagingRules:
     ids = itertools.count(1)
     return StagingRules(
         normalizer=open_normalizer(SOURCE, {}),
         kind="rest",
         remap=remap,
+        append=append,
         take_raw_ids=lambda count: list(itertools.islice(ids, count)),
         take_row_ids=lambda count: list(itertools.islice(ids, count)),
     )
@@ -185,3 +186,81 @@ def test_every_record_is_accounted_for_and_no_key_is_written_twice(
     assert len(raw_ids) == len(set(raw_ids))
     if not remap:
         assert {*batch.new_rows.raw_id, *batch.changed_rows.raw_id} <= set(raw_ids)
+
+
+def test_a_record_that_says_it_was_deleted_hides_its_row_once() -> None:
+    there = current({"id": 1, "name": "a"})
+
+    batch = staged({"id": 1, "gone": True}, there=there)
+
+    assert (batch.counts.deleted, batch.net_rows, dispositions(batch)) == (1, -1, ["deleted"])
+    assert batch.deleted_rows.source_id == ["1"]
+    assert batch.deleted_rows.raw_id == [batch.raw_rows[0].id]
+    assert batch.raw_rows[0].supersedes == 900
+
+    hidden = {"1": current({"id": 1, "gone": True})["1"]._replace(deleted=True)}
+    again = staged({"id": 1, "gone": True}, there=hidden)
+    assert (again.counts.unchanged, again.raw_rows, len(again.deleted_rows)) == (1, [], 0)
+
+
+def test_a_deleted_record_that_comes_back_is_there_again() -> None:
+    hidden = {"1": current({"id": 1, "gone": True})["1"]._replace(deleted=True)}
+
+    batch = staged({"id": 1, "name": "a"}, there=hidden)
+
+    assert (len(batch.changed_rows), batch.resurrected, batch.net_rows) == (1, 1, 1)
+
+
+def test_the_deletion_of_a_record_that_was_never_here_is_told_once() -> None:
+    batch = staged({"id": 1, "gone": True})
+    assert (batch.counts.deleted, batch.net_rows, dispositions(batch)) == (1, 0, ["deleted"])
+
+    drop_known_versions(batch, {(row.source_id, row.content_hash): 5 for row in batch.raw_rows}, {})
+    assert (batch.counts.deleted, batch.counts.unchanged, batch.raw_rows) == (0, 1, [])
+
+
+@pytest.mark.parametrize("there", [None, current({"id": 1, "name": "before"})])
+def test_within_a_batch_the_last_word_on_a_record_counts(there: dict[str, CurrentRow] | None) -> None:
+    gone: dict[str, object] = {"id": 1, "gone": True}
+    back: dict[str, object] = {"id": 1, "name": "back"}
+
+    deleted = staged(back, gone, there=there)
+    assert (deleted.counts.duplicate, deleted.counts.deleted) == (1, 1)
+    assert len(deleted.deleted_rows) == (there is not None)
+    assert len(deleted.new_rows) + len(deleted.changed_rows) == 0
+
+    revived = staged(gone, back, there=there)
+    assert (revived.counts.duplicate, revived.counts.deleted, len(revived.deleted_rows)) == (1, 0, 0)
+    assert len(revived.new_rows) + len(revived.changed_rows) == 1
+    for batch in (deleted, revived):
+        batch.counts.inserted, batch.counts.updated = len(batch.new_rows), len(batch.changed_rows)
+        assert batch.counts.balanced
+
+
+def test_an_older_deletion_is_outdated() -> None:
+    there = current({"id": 1}, updated_at=datetime(2026, 2, 1, tzinfo=UTC), dated=True)
+
+    batch = staged({"id": 1, "gone": True, "at": "2026-01-01T00:00:00Z"}, there=there)
+
+    assert (batch.counts.outdated, len(batch.deleted_rows)) == (1, 0)
+
+
+def test_what_is_appended_changes_nothing_that_is_there() -> None:
+    there = current({"id": 1, "name": "a"})
+
+    batch = stage(
+        land({"id": 1, "name": "b"}, {"id": 2}, {"id": 2, "name": "c"}), there, rules=rules(append=True), pages=1
+    )
+
+    assert (batch.counts.unchanged, batch.new_rows.source_id, len(batch.changed_rows)) == (2, ["2"], 0)
+    assert batch.new_rows.name == [""]
+
+
+def test_a_filtered_record_is_kept_and_not_loaded() -> None:
+    landed = land({"id": 1}, {"id": 2}, {"id": 2})
+    landed.filtered = {1, 2}
+
+    batch = stage(landed, {}, rules=rules(), pages=1)
+
+    assert (batch.counts.filtered, batch.new_rows.source_id) == (2, ["1"])
+    assert [row.disposition for row in batch.raw_rows] == ["filtered"]
