@@ -40,8 +40,7 @@ _GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 # Global, or not yet known as reserved, to the `ipaddress` of some Python that we support
 _RESERVED: Final = tuple(
-    ipaddress.ip_network(block)
-    for block in ("0.0.0.0/8", "192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20")
+    ipaddress.ip_network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20")
 )
 # Everything else may be a secret that a source file put there
 _HARMLESS_HEADERS: Final = frozenset(
@@ -273,7 +272,7 @@ def next_hop(
     Raises:
         SourceRefusedError: it leads to what `check_url` refuses, or from https to http with credentials.
     """
-    current = URL(str(current_url), encoded=True)
+    current = URL(current_url, encoded=True)
     base = str(current.with_query(None).with_fragment(None))
     # Servers send spaces and bare UTF-8 here; what is encoded already stays as it is
     reference = quote(location.strip(" \t"), safe="!#$%&'()*+,/:;=?@[]~", errors="surrogateescape")

@@ -253,7 +253,11 @@ def _marked(data: bytes) -> str:
 def _mark_byte(error: UnicodeError) -> tuple[str, int]:
     """Only the first byte: gb18030 counts a line end after a broken character as part of it."""
     assert isinstance(error, UnicodeDecodeError)
-    return _marked(error.object[error.start : error.start + 1]), error.start + 1
+    first, rest = error.object[error.start : error.start + 1], error.object[error.start + 1 : error.end]
+    if error.reason == "incomplete multibyte sequence":
+        # At the end of the body the codec drops what it is not told to skip
+        return _marked(first) + rest.decode("ascii", "surrogateescape"), error.end
+    return _marked(first), error.start + 1
 
 
 def _mark_unit(error: UnicodeError) -> tuple[str, int]:

@@ -99,7 +99,7 @@ async def test_killed_five_times_it_loses_nothing_and_doubles_nothing(
         ahead = await sql.fetchval(AHEAD)
         assert ahead == 0
 
-    code, output = await run("run", "csv", "--json", **environment)
+    code, output = await run("run", "--json", **environment)
 
     assert code == 0, output
     assert await sql.fetchval("SELECT count(*) FROM normalized_data WHERE source = 'csv'") == ROWS

@@ -118,6 +118,7 @@ async def get(
         "64:ff9b:1::808:808",
         "100::1",
         "2001:2::1",
+        "2001:4:112::1",
         "2001:db8::1",
         # Teredo: server 8.8.8.8, client 127.0.0.1 (inverted); then server 127.0.0.1, client 8.8.8.8
         "2001:0:808:808::80ff:fffe",
@@ -269,6 +270,20 @@ async def test_an_allowed_host_is_connected_to(loopback: Loopback, host: str) ->
     assert text == "ok"
 
 
+async def test_a_host_is_allowed_with_the_dot_that_the_source_wrote(loopback: Loopback) -> None:
+    url = f"http://db.internal.:{loopback.port}/"
+
+    assert await get(url, allowed=lambda host: host == "db.internal.", resolver=FakeResolver(["127.0.0.1"])) == "ok"
+
+
+async def test_the_connector_guards_its_resolver() -> None:
+    """The socket would refuse all the same, but a public address beside a private one is found only here."""
+    connector = guarded_connector(nobody, resolver=FakeResolver(["10.0.0.1"]))
+    async with connector:
+        with pytest.raises(SourceRefusedError):
+            await connector._resolver.resolve("intranet.example")
+
+
 async def test_permission_for_one_host_is_not_for_its_address(loopback: Loopback) -> None:
     with pytest.raises(SourceRefusedError):
         await get(f"http://127.0.0.1:{loopback.port}/", allowed=lambda host: host == "localhost")
@@ -368,10 +383,10 @@ async def test_a_proxy_may_be_private(loopback: Loopback) -> None:
     assert loopback.received.startswith(b"GET http://api.example/v1 HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "127.1", "[::ffff:10.0.0.1]", "localhost"])
+@pytest.mark.parametrize("host", ["10.0.0.1", "127.1", "[::ffff:10.0.0.1]", "localhost", "127。0。0。1"])
 async def test_a_proxy_is_not_asked_for_a_private_address(loopback: Loopback, host: str) -> None:
     with pytest.raises(SourceRefusedError, match=r"set client\.allow_private_networks"):
-        await get(f"http://{host}/", proxy=f"http://127.0.0.1:{loopback.port}")
+        await get(URL(f"http://{host}/", encoded=True), proxy=f"http://127.0.0.1:{loopback.port}")
 
     assert loopback.connections == 0
 
@@ -405,13 +420,15 @@ HEADERS = {
     ("location", "url"),
     [
         ("/v2", "https://a.example/v2"),
-        ("v2", "https://a.example/dir/v2"),
+        (" v2 ", "https://a.example/dir/v2"),
         ("../v2?y=2", "https://a.example/v2?y=2"),
         ("?y=2", "https://a.example/dir/v1?y=2"),
         ("", "https://a.example/dir/v1"),
         ("#part", "https://a.example/dir/v1"),
         ("https://a.example/x#part", "https://a.example/x"),
         ("https://A.example:443/x", "https://A.example:443/x"),
+        # A byte that is no UTF-8, as aiohttp hands it over
+        ("/caf\udce9", "https://a.example/caf%E9"),
         ("/a b/ü%20?q=a%26b", "https://a.example/a%20b/%C3%BC%20?q=a%26b"),
     ],
 )
@@ -435,8 +452,9 @@ def test_a_redirect_to_another_origin_takes_no_secret_along(location: str, url: 
     assert went == (url, {"Accept": "application/json", "User-Agent": "etl-river"})
 
 
-def test_http_to_https_is_another_origin() -> None:
-    _, headers = next_hop("http://a.example/", "https://a.example/", HEADERS)
+@pytest.mark.parametrize("port", ["", ":8443"])
+def test_http_to_https_is_another_origin(port: str) -> None:
+    _, headers = next_hop(f"http://a.example{port}/", f"https://a.example{port}/", HEADERS)
 
     assert "authorization" not in headers
 
