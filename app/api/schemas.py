@@ -83,6 +83,7 @@ class SourceItem(BaseModel):
     where: str = Field(description="The source file.")
     reads: str
     schedule: str
+    breaker: str | None = Field(description="What is wrong with its host; null while it answers.")
 
 
 class CheckReport(BaseModel):

@@ -26,7 +26,7 @@ _LOCKED = problem_responses(
 @router.get("")
 async def list_sources(resources: ResourcesDep) -> list[SourceItem]:
     """Every resource, by its name in `/data?source=`."""
-    return [SourceItem(**asdict(operations.describe(spec))) for spec in resources.catalog]
+    return [SourceItem(**asdict(operations.describe(spec, resources.fetcher))) for spec in resources.catalog]
 
 
 @router.get("/schema")

@@ -25,6 +25,7 @@ from app.extract.paging import PageRequest
 from app.extract.rate_headers import read_budget
 from app.extract.retry import RetryPolicy, parse_retry_after
 from app.records import Traffic, Validators
+from app.settings.proxies import proxy_for
 from app.sources.rest import ResponseAction
 
 log = structlog.get_logger()
@@ -234,7 +235,13 @@ class SourceClient:
             traffic.requests += 1
             try:
                 response = await self._session.request(
-                    method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    timeout=timeout,
+                    allow_redirects=False,
+                    proxy=proxy_for(str(url)),
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 breaker.failed(type(error).__name__)

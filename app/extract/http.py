@@ -13,13 +13,14 @@ from app.db.engine import Database
 from app.db.tokens import StoredToken
 from app.extract.addresses import check_url, guarded_connector
 from app.extract.auth import Authenticator, TokenAsker, open_auth
-from app.extract.breaker import Breakers
+from app.extract.breaker import Breakers, BreakerState
 from app.extract.client import SourceClient
 from app.extract.http_body import read_bounded
 from app.extract.http_errors import redact, source_errors
 from app.extract.limits import Limiters
 from app.extract.manners import Manners
 from app.extract.retry import RetryPolicy
+from app.settings.proxies import proxy_for
 from app.settings.sources import HttpSettings
 from app.sources.auth import OAuth2RefreshToken
 from app.sources.resource import BUILT_IN, ResourceSpec
@@ -79,6 +80,10 @@ class Fetcher:
             retry=retry,
         )
 
+    def breaker(self, url: str) -> BreakerState:
+        """How the host of a URL is doing."""
+        return self._breakers.of(url).state()
+
     def _session(self, spec: ResourceSpec) -> aiohttp.ClientSession:
         own_host = _own_host(spec)
         anywhere = spec.client.allow_private_networks and own_host is None
@@ -89,7 +94,8 @@ class Fetcher:
                 # DummyCookieJar: one source's cookie is not another source's business
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=guarded_connector(lambda host: anywhere or host == own_host),
-                trust_env=True,
+                # Not trust_env, which would read ~/.netrc and send its passwords unasked
+                trust_env=False,
             )
         return self._sessions[key]
 
@@ -120,7 +126,12 @@ def _asker(session: aiohttp.ClientSession, settings: HttpSettings) -> TokenAsker
         check_url(url)
         with source_errors(url):
             async with session.post(
-                url, data=dict(form), headers=dict(headers), timeout=timeout, allow_redirects=False
+                url,
+                data=dict(form),
+                headers=dict(headers),
+                timeout=timeout,
+                allow_redirects=False,
+                proxy=proxy_for(url),
             ) as response:
                 return response.status, await read_bounded(response, max_bytes=TOKEN_BYTES, what=f"POST {redact(url)}")
 

@@ -1,8 +1,9 @@
 """What comes back: a whole answer, or a body read in parts."""
 
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import aiohttp
 
@@ -10,6 +11,8 @@ from app.clock import monotonic
 from app.errors import SourceMalformedError, SourceUnavailableError
 from app.extract.http_errors import redact, source_errors
 from app.records import Traffic, Validators
+
+GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class Patience(Protocol):
@@ -114,7 +117,22 @@ async def read_bounded(response: aiohttp.ClientResponse, *, max_bytes: int, what
                 "raise client.max_response_bytes or HTTP_MAX_PAGE_BYTES"
             )
         parts.append(part)
-    return b"".join(parts)
+    body = b"".join(parts)
+    # Some servers send a .gz and call it JSON
+    return _gunzipped(body, max_bytes=max_bytes, what=what) if body.startswith(GZIP_MAGIC) else body
+
+
+def _gunzipped(body: bytes, *, max_bytes: int, what: str) -> bytes:
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = stream.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise SourceMalformedError(f"{what}: begins like gzip, and cannot be decompressed: {error}") from None
+    if len(plain) > max_bytes:
+        raise SourceMalformedError(f"{what}: more than {max_bytes} bytes after decompression")
+    if not stream.eof:
+        raise SourceUnavailableError(f"{what}: the gzip body is cut")
+    return plain
 
 
 def read_links(response: aiohttp.ClientResponse, what: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from app.clock import utc_now
 from app.errors import EtlError
+from app.extract.breaker import BreakerState
 from app.extract.http import Fetcher
 from app.extract.http_errors import redact
 from app.extract.kinds import read_pages
@@ -33,6 +34,8 @@ class Listed:
     """The source file."""
     reads: str
     schedule: str
+    breaker: str | None = None
+    """None while its host answers; otherwise what is wrong with it, and when it is asked again."""
 
 
 @dataclass(slots=True)
@@ -83,7 +86,11 @@ class _Sample:
     traffic: Traffic
 
 
-def describe(spec: ResourceSpec) -> Listed:
+def describe(spec: ResourceSpec, fetcher: Fetcher | None = None) -> Listed:
+    """
+    Args:
+        fetcher: of the process that asks the source; knows how its host is doing.
+    """
     schedule = spec.schedule
     if schedule.cron:
         due = f"cron {schedule.cron} {schedule.timezone}"
@@ -105,7 +112,16 @@ def describe(spec: ResourceSpec) -> Listed:
         where=spec.where,
         reads=reads,
         schedule=due,
+        breaker=_trouble(fetcher.breaker(reads)) if fetcher is not None and "://" in reads else None,
     )
+
+
+def _trouble(state: BreakerState) -> str | None:
+    if state.state == "closed":
+        return None
+    since = state.since.isoformat(timespec="seconds") if state.since else "?"
+    again = state.next_try_at.isoformat(timespec="seconds") if state.next_try_at else "with the next request"
+    return f"{state.failures} failures in a row since {since}, the last: {state.reason}; asked again {again}"
 
 
 async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[ResourceSpec] = ()) -> Check:

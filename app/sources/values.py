@@ -83,5 +83,5 @@ def check_timezone(name: str) -> None:
     """
     try:
         ZoneInfo(name)
-    except (ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         raise ValueError(f'{name!r} is no timezone of the IANA database; for example "Europe/Berlin"') from error

@@ -41,26 +41,86 @@ def answer(count: int = 2, body: Any = None, **rest: Any) -> PageAnswer:
         ({"type": "single_page"}, [answer()], ["", "end"]),
         ({"type": "page_number"}, [answer(), answer(), answer(0)], ["page=1", "page=2", "page=3", "end"]),
         ({"type": "page_number", "page_param": "p", "base_page": 0}, [answer(), answer(0)], ["p=0", "p=1", "end"]),
-        ({"type": "page_number", "limit_param": "n", "limit": 2}, [answer(), answer(1)], ["page=1&n=2", "n=2&page=2", "end"]),
+        (
+            {"type": "page_number", "limit_param": "n", "limit": 2},
+            [answer(), answer(1)],
+            ["page=1&n=2", "n=2&page=2", "end"],
+        ),
         ({"type": "page_number", "limit": 2}, [answer(5)], ["page=1", "end"]),
         ({"type": "page_number", "total_path": "pages"}, [answer(2, {"pages": 2})] * 3, ["page=1", "page=2", "end"]),
-        ({"type": "page_number", "total_path": "pages", "base_page": 0}, [answer(2, {"pages": 2})] * 3, ["page=0", "page=1", "end"]),
+        (
+            {"type": "page_number", "total_path": "pages", "base_page": 0},
+            [answer(2, {"pages": 2})] * 3,
+            ["page=0", "page=1", "end"],
+        ),
         ({"type": "page_number", "maximum_page": 2}, [answer()] * 3, ["page=1", "page=2", "end"]),
-        ({"type": "page_number", "has_more_path": "more"}, [answer(2, {"more": True}), answer(2, {"more": False})], ["page=1", "page=2", "end"]),
-        ({"type": "page_number", "stop_after_empty_page": False, "has_more_path": "more"}, [answer(0, {"more": 1}), answer(0, {"more": "false"})], ["page=1", "page=2", "end"]),
-        ({"type": "offset", "limit": 2}, [answer(), answer(), answer(1)], ["offset=0&limit=2", "limit=2&offset=2", "limit=2&offset=4", "end"]),
-        ({"type": "offset", "limit": 2, "total_path": "total"}, [answer(1, {"total": 3}), answer(2, {"total": 3})], ["offset=0&limit=2", "limit=2&offset=2", "end"]),
-        ({"type": "offset", "limit": 2, "limit_param": None, "maximum_offset": 2}, [answer()] * 3, ["offset=0", "offset=2", "end"]),
-        ({"type": "cursor", "cursor_path": "meta.next", "cursor_param": "c"}, [answer(2, {"meta": {"next": "a/b="}}), answer(2, {"meta": {"next": None}})], ["", "c=a/b=", "end"]),
-        ({"type": "cursor", "cursor_path": "next", "cursor_param": "c", "has_more_path": "more"}, [answer(2, {"next": 7, "more": True}), answer(2, {"next": 9, "more": False})], ["", "c=7", "end"]),
-        ({"type": "header_cursor", "cursor_key": "X-Next"}, [answer(headers={"X-Next": "t1"}), answer()], ["", "cursor=t1", "end"]),
-        ({"type": "header_cursor", "cursor_key": "Next-Page"}, [answer(headers={"Next-Page": "https://api.example.com/v1/things?_token=x"})], ["", "more"]),
-        ({"type": "json_link", "next_url_path": "links.next"}, [answer(2, {"links": {"next": "?page=2&x=%20"}}), answer(2, {"links": {}})], ["", "page=2&x= ", "end"]),
-        ({"type": "header_link"}, [answer(links={"next": "http://api.example.com/v1/things?page=2"}), answer()], ["", "page=2", "end"]),
-        ({"type": "keyset", "cursor_path": "key.id", "cursor_param": "after"}, [answer(), answer(1), answer(0)], ["", "after=k1", "after=k0", "end"]),
-        ({"type": "keyset", "has_more_path": "more"}, [answer(2, {"more": True}), answer(2, {"more": False})], ["", "starting_after=2", "end"]),
+        (
+            {"type": "page_number", "has_more_path": "more"},
+            [answer(2, {"more": True}), answer(2, {"more": False})],
+            ["page=1", "page=2", "end"],
+        ),
+        (
+            {"type": "page_number", "stop_after_empty_page": False, "has_more_path": "more"},
+            [answer(0, {"more": 1}), answer(0, {"more": "false"})],
+            ["page=1", "page=2", "end"],
+        ),
+        (
+            {"type": "offset", "limit": 2},
+            [answer(), answer(), answer(1)],
+            ["offset=0&limit=2", "limit=2&offset=2", "limit=2&offset=4", "end"],
+        ),
+        (
+            {"type": "offset", "limit": 2, "total_path": "total"},
+            [answer(1, {"total": 3}), answer(2, {"total": 3})],
+            ["offset=0&limit=2", "limit=2&offset=2", "end"],
+        ),
+        (
+            {"type": "offset", "limit": 2, "limit_param": None, "maximum_offset": 2},
+            [answer()] * 3,
+            ["offset=0", "offset=2", "end"],
+        ),
+        (
+            {"type": "cursor", "cursor_path": "meta.next", "cursor_param": "c"},
+            [answer(2, {"meta": {"next": "a/b="}}), answer(2, {"meta": {"next": None}})],
+            ["", "c=a/b=", "end"],
+        ),
+        (
+            {"type": "cursor", "cursor_path": "next", "cursor_param": "c", "has_more_path": "more"},
+            [answer(2, {"next": 7, "more": True}), answer(2, {"next": 9, "more": False})],
+            ["", "c=7", "end"],
+        ),
+        (
+            {"type": "header_cursor", "cursor_key": "X-Next"},
+            [answer(headers={"X-Next": "t1"}), answer()],
+            ["", "cursor=t1", "end"],
+        ),
+        (
+            {"type": "header_cursor", "cursor_key": "Next-Page"},
+            [answer(headers={"Next-Page": "https://api.example.com/v1/things?_token=x"})],
+            ["", "more"],
+        ),
+        (
+            {"type": "json_link", "next_url_path": "links.next"},
+            [answer(2, {"links": {"next": "?page=2&x=%20"}}), answer(2, {"links": {}})],
+            ["", "page=2&x= ", "end"],
+        ),
+        (
+            {"type": "header_link"},
+            [answer(links={"next": "http://api.example.com/v1/things?page=2"}), answer()],
+            ["", "page=2", "end"],
+        ),
+        (
+            {"type": "keyset", "cursor_path": "key.id", "cursor_param": "after"},
+            [answer(), answer(1), answer(0)],
+            ["", "after=k1", "after=k0", "end"],
+        ),
+        (
+            {"type": "keyset", "has_more_path": "more"},
+            [answer(2, {"more": True}), answer(2, {"more": False})],
+            ["", "starting_after=2", "end"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_walk_asks_for(spec: dict[str, Any], answers: list[PageAnswer], expected: list[str]) -> None:
     assert list(asked(paginator(**spec), *answers)) == expected
 
