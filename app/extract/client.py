@@ -264,7 +264,7 @@ class SourceClient:
             SourceError: what the status, or the source's own `response_actions`, say.
         """
         status = response.status
-        if status in {200, 201, 203, 204, 206} or (status == 304 and conditional):
+        if status in {200, 201, 203, 204} or (status == 304 and conditional):
             return True
         body = await response.content.read(ERROR_BODY_BYTES) if self._manners.actions else b""
         what = f"{outgoing.method} {redact(outgoing.url)}: HTTP {status} {response.reason or ''}".rstrip()

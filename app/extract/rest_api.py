@@ -27,6 +27,8 @@ from app.sources.tables import RestResource
 
 log = structlog.get_logger()
 
+LARGE_BODY_BYTES: Final = 1024 * 1024
+"""A larger body would hold the event loop for more than some 20 ms while it is parsed."""
 MAX_VALIDATORS: Final = 500
 """Pages of a walk whose validators are kept; a longer walk is read whole."""
 
@@ -138,7 +140,7 @@ class _Walk:
                 self._guard(request, asked, pages)
                 key = _validator_key(request)
                 response = await self._fetch(request, known.get(key))
-                records, following = self._understand(request, response, known.get(key), pages)
+                records, following = await self._understand(request, response, known.get(key), pages)
                 if self.increment is not None:
                     self.increment.read(records)
                 pages, records_read = pages + 1, records_read + len(records)
@@ -217,7 +219,7 @@ class _Walk:
             if request.token not in self._ahead:
                 self._ahead[request.token] = asyncio.create_task(self._ask(request, validators))
 
-    def _understand(
+    async def _understand(
         self, request: PageRequest, response: Response, saved: Validators | None, pages: int
     ) -> tuple[Records, PageRequest | None]:
         """A page's records, and the request that follows it."""
@@ -227,7 +229,10 @@ class _Walk:
         if response.ignored:
             return Records(), None
         what = f"{request.method} {redact(request.url)}"
-        cut = cut_body(response.body, self._selector, what=what)
+        if len(response.body) > LARGE_BODY_BYTES:
+            cut = await asyncio.to_thread(cut_body, response.body, self._selector, what=what)
+        else:
+            cut = cut_body(response.body, self._selector, what=what)
         if self._is_repetition(response, cut):
             if not isinstance(self._paginator, PageNumber | Offset):
                 raise SourceMalformedError(f"{what}: page {pages + 1} is page {pages} again")

@@ -11,6 +11,8 @@ from app.records import Cursor, Page, Records, Validators
 
 MAX_RECORDS: Final = 5_000
 MAX_SECONDS: Final = 1.0
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of bodies: records may be large."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ async def batches(
             page = upcoming.result()
             upcoming = None
             for part in _parts(page, max_records):
-                if batch.size + len(part) > max_records:
+                if batch.size + len(part) > max_records or batch.body_bytes >= MAX_BYTES:
                     yield batch
                     batch = Batch()
                 batch.add_part(page, part)

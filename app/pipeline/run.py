@@ -219,7 +219,7 @@ class _Work:
 
     def _tell(self, batch: Batch, counts: Counts, *, seconds: float) -> None:
         for page, records in batch.parts:
-            log.info("page_landed", page=page, rows=len(records))
+            log.debug("page_landed", page=page, rows=len(records))
         shown = {name: count for name, count in asdict(counts).items() if count}
         log.info(
             "checkpoint_moved",

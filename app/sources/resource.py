@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -13,7 +13,7 @@ from app.records import RawKind
 from app.sources.limits import RateLimit, Retry
 from app.sources.rest import parent_fields
 from app.sources.tables import Client, CsvResource, RestResource, Schedule
-from app.sources.values import fill
+from app.sources.values import Spec, fill
 
 BUILT_IN: Final = "built in"
 """Where the sources that the environment configures are from."""
@@ -96,9 +96,7 @@ class ResourceSpec:
     @property
     def mapping_hash(self) -> str:
         """Changes when the same records would normalize to other rows."""
-        part = self.table.model_dump(
-            mode="json", include={"primary_key", "mapping", "filter", "schema_contract", "deletes"}
-        )
+        part = _said(self.table, include={"primary_key", "mapping", "filter", "schema_contract", "deletes"})
         if isinstance(self.table, CsvResource):
             part["null_values"] = self.table.format.null_values
         return _hash(part)
@@ -106,12 +104,17 @@ class ResourceSpec:
     @property
     def request_hash(self) -> str:
         """Changes when another body is asked for; cursor and validators belong to one."""
-        asked: dict[str, object] = {"base_url": self.client.base_url}
         if isinstance(self.table, CsvResource):
-            asked |= self.table.model_dump(mode="json", include={"file", "format"})
+            asked = _said(self.table, include={"file", "format"})
         else:
-            asked |= self.table.endpoint.model_dump(mode="json", exclude={"response_actions", "headers"})
-        return _hash(asked)
+            asked = _said(self.table.endpoint, exclude={"response_actions", "headers"})
+        return _hash({"base_url": self.client.base_url, **asked})
+
+
+def _said(table: Spec, **only: set[str]) -> dict[str, Any]:
+    """What the file says; defaults left out, so that a key added to the format changes no hash."""
+    include, exclude = only.get("include"), only.get("exclude")
+    return table.model_dump(mode="json", exclude_defaults=True, include=include, exclude=exclude)
 
 
 def _hash(tree: object) -> str:

@@ -155,3 +155,22 @@ def test_a_megabyte_of_quotes_is_read_once() -> None:
 )
 def test_columns_can_be_told_apart(row: list[str], names: list[str]) -> None:
     assert column_names(row) == names
+
+
+@given(
+    records=st.lists(st.text('ab,"', max_size=12), min_size=1, max_size=4),
+    double_quote=st.booleans(),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_the_quick_look_at_quotes_sees_what_the_thorough_one_does(
+    records: list[str], double_quote: bool, line_end: str
+) -> None:
+    """A dialect with an escape character, which is nowhere, takes the thorough one."""
+    quick, thorough = (Grammar(Dialect(double_quote=double_quote, escape_char=escape)) for escape in (None, "\\"))
+    closed = [record for record in records if thorough.is_closed(record)]
+    text = "x" + line_end + "".join(record + line_end for record in closed)
+
+    assert [quick.is_sound(record) for record in records] == [thorough.is_sound(record) for record in records]
+    begin = 1 + len(line_end)
+    assert quick.are_sound(text + '"', begin, len(text)) == all(thorough.is_sound(record) for record in closed)
+    assert thorough.are_sound(text, begin, len(text)) == ('"' not in text)

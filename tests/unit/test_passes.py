@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.errors import SourceUnavailableError
-from app.pipeline.batches import Batch, batches
+from app.pipeline.batches import MAX_BYTES, Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
 from app.records import Checkpoint, Cursor, Page, Records, Validators
 from tests.normalizing import rest_spec
@@ -50,6 +50,14 @@ async def given_out(
 
 def sizes(found: list[Batch]) -> list[int]:
     return [batch.size for batch in found]
+
+
+async def test_pages_of_large_records_are_not_gathered() -> None:
+    async def pages() -> AsyncGenerator[Page, None]:
+        for number in range(1, 5):
+            yield replace(page(number, 1, last=number == 4), body_bytes=MAX_BYTES // 2)
+
+    assert sizes(await given_out(pages())) == [2, 2]
 
 
 async def test_small_pages_are_committed_together() -> None:
