@@ -26,6 +26,8 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str]
     at: float
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,15 @@ class SourceServer:
         self._answers[path] = answer
         return self.url + path
 
+    def put_json(self, path: str, answer: Callable[[dict[str, str]], Any], **headers: str) -> None:
+        """Serve what a function makes of the query."""
+        sent = {name.replace("_", "-").title(): value for name, value in headers.items()}
+
+        def encoded(request: web.Request) -> tuple[bytes, dict[str, str]]:
+            return json.dumps(answer(dict(request.query))).encode(), {"Content-Type": "application/json", **sent}
+
+        self._answers[path] = encoded
+
     def fault(self, path: str, *faults: Fault) -> None:
         """Queue faults: each spoils one request to the path."""
         self._faults[path].extend(faults)
@@ -112,7 +123,9 @@ class SourceServer:
         return [seen for seen in self.seen if seen.path == path]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(Seen(request.path, dict(request.query), dict(request.headers), monotonic()))
+        sent = await request.read()
+        seen = Seen(request.path, dict(request.query), dict(request.headers), monotonic(), request.method, sent)
+        self.seen.append(seen)
         queue = self._faults[request.path]
         fault = queue.popleft() if queue else Fault()
         if fault.gate is not None:

@@ -139,7 +139,8 @@ class CsvCutter:
         self._line += head
         records, taken = Records(), 0
         if self._grammar and self._head_done and not self._skip:
-            records, taken = self._cut(lines[head:] if head else lines, self._grammar, final=final)
+            begin = sum(map(len, lines[:head]))
+            records, taken = self._cut(lines[head:] if head else lines, self._grammar, begin, final=final)
         self._line += taken
         if not is_storable(self._text):
             for at, payload in enumerate(records.payloads):
@@ -212,8 +213,8 @@ class CsvCutter:
                 return at
         return len(lines) if final else at
 
-    def _cut(self, lines: list[str], grammar: Grammar, *, final: bool) -> tuple[Records, int]:
-        """Records, and how many lines they take up."""
+    def _cut(self, lines: list[str], grammar: Grammar, begin: int, *, final: bool) -> tuple[Records, int]:
+        """Records, and how many lines they take up; the first line is at `begin` of the text."""
         if self._format.comment and self._format.comment in self._text:
             return self._cut_over_lines(lines, grammar, final=final)
         rows = list(grammar.rows(lines))
@@ -226,9 +227,10 @@ class CsvCutter:
         records = Records(payloads, list(range(self._line, self._line + taken)), rows[:taken])
         if set(map(len, records.fields)) - {len(self.header or ())}:
             records.faults = {at: fault for at, row in enumerate(records.fields) if (fault := self._ragged(row))}
-        if grammar.quote and grammar.quote in self._text:
+        end = len(self._text) - (0 if final else len(lines[-1]))
+        if not grammar.are_sound(self._text, begin, end):
             for at, payload in enumerate(payloads):
-                if grammar.quote in payload and not grammar.is_sound(payload):
+                if not grammar.is_sound(payload):
                     records.faults[at] = _BARE_QUOTE
         return records, taken
 
@@ -241,7 +243,7 @@ class CsvCutter:
             if row.fields:
                 payload = "".join(lines[row.begin : row.end]).rstrip("\r\n")
                 fault = row.fault
-                if fault is None and grammar.quote and grammar.quote in payload and not grammar.is_sound(payload):
+                if fault is None and not grammar.is_sound(payload):
                     fault = _BARE_QUOTE
                 records.append(payload, self._line + row.begin, row.fields, fault or self._ragged(row.fields))
         return records, len(lines) if final else taken

@@ -127,8 +127,9 @@ class Grammar:
         self.quote = dialect.quote_char
         self._strict = self._lenient = None
         if dialect.quote_char:
-            self._strict = _pattern(dialect, bare_quotes=False)
+            self._strict = _pattern(dialect, bare_quotes=False) if dialect.escape_char else _quick_pattern(dialect)
             self._lenient = _pattern(dialect, bare_quotes=True)
+        self._spans_records = not dialect.escape_char
 
     def rows(self, lines: Iterable[str]) -> Iterator[list[str]]:
         return csv.reader(lines, **self.options)
@@ -137,6 +138,17 @@ class Grammar:
         """Whether every quote in it encloses a field or is escaped. `record` is without its line end."""
         return self._strict is None or self._strict.fullmatch(record) is not None
 
+    def are_sound(self, text: str, begin: int, end: int) -> bool:
+        """
+        The same of all records between two places of a text, each on one line.
+
+        False may also mean that it takes a look at each. At once it costs a tenth: a
+        quarter of the lines with quotes made the whole cutter a fifth slower.
+        """
+        if self._strict is None or text.find(self.quote or "", begin, end) < 0:
+            return True
+        return self._spans_records and self._strict.fullmatch(text, begin, end) is not None
+
     def is_closed(self, record: str) -> bool:
         """Whether every quote that begins a field ends one; quotes elsewhere are let pass."""
         return self._lenient is None or self._lenient.fullmatch(record) is not None
@@ -144,6 +156,15 @@ class Grammar:
     def is_open(self, lines: list[str]) -> bool:
         """Whether the record goes on after these lines: then one more line makes no further row."""
         return bool(lines) and len(list(self.rows([*lines, "\n"]))) == len(list(self.rows(lines)))
+
+
+def _quick_pattern(dialect: Dialect) -> re.Pattern[str]:
+    """As `_pattern` without escapes: from quote to quote, each at the border of its field."""
+    quote, delimiter = re.escape(dialect.quote_char or ""), re.escape(dialect.delimiter)
+    doubled = f"|{quote}{quote}" if dialect.double_quote else ""
+    border = f"[^{delimiter}\\r\\n]"
+    quoted = f"(?<!{border}){quote}(?:[^{quote}]++{doubled})*+{quote}(?!{border})"
+    return re.compile(f"[^{quote}]*+(?:{quoted}[^{quote}]*+)*+")
 
 
 def _pattern(dialect: Dialect, *, bare_quotes: bool) -> re.Pattern[str]:

@@ -49,7 +49,10 @@ def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = N
     try:
         return ADAPTER.validate_python(tree)
     except ValidationError as error:
-        lines = dict.fromkeys(_line(item, tree) for item in error.errors(include_url=False))
+        found = error.errors(include_url=False)
+        # Faulty resources leave none, which is then told as well
+        told = [item for item in found if item["type"] != "too_short"] or found
+        lines = dict.fromkeys(_line(item, tree) for item in told)
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
