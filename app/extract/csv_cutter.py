@@ -138,7 +138,7 @@ class CsvCutter:
         head = self._take_head(lines, final=final)
         self._line += head
         records, taken = Records(), 0
-        if self._grammar and self._head_done and not self._skip:
+        if self._grammar and self._head_done and not self._skip and len(lines) > head:
             begin = sum(map(len, lines[:head]))
             records, taken = self._cut(lines[head:] if head else lines, self._grammar, begin, final=final)
         self._line += taken
