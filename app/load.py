@@ -28,10 +28,6 @@ class StagedBatch:
         """Rows that are served, more than before; once the batch is loaded."""
         return self.counts.inserted + self.resurrected - len(self.deleted_rows)
 
-    @property
-    def written_keys(self) -> set[str]:
-        return {*self.new_rows.source_id, *self.changed_rows.source_id}
-
 
 async def load_batch(session: WriteSession, batch: StagedBatch, *, kind: RawKind, source: str, run_id: int) -> Counts:
     """

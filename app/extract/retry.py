@@ -93,13 +93,6 @@ class RetryPolicy:
         delay = self._backoff_seconds(attempt, rng)
         return Decision("retry", delay) if delay <= left else Decision("give_up")
 
-    def delay_seconds(
-        self, error: SourceUnavailableError, *, attempt: int, elapsed_seconds: float, rng: random.Random
-    ) -> float | None:
-        """How long to wait before the next attempt; None to end the turn, see `decide`."""
-        decision = self.decide(error, attempt=attempt, elapsed_seconds=elapsed_seconds, rng=rng)
-        return decision.seconds if decision.action == "retry" else None
-
     def _backoff_seconds(self, attempt: int, rng: random.Random) -> float:
         ceiling = min(self.max_delay_seconds, self.backoff_factor_seconds * 2.0 ** (attempt - 1))
         return ceiling if self.jitter == "none" else rng.uniform(0, ceiling)

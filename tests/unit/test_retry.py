@@ -4,6 +4,8 @@ import random
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import SourceUnavailableError
 from app.extract.retry import Decision, RetryPolicy, is_retriable, parse_retry_after
@@ -111,3 +113,30 @@ def test_retry_after_can_be_disregarded() -> None:
     )
 
     assert decision == Decision("retry", 1.0)
+
+
+@given(attempt=st.integers(1, 30), elapsed=st.floats(0, 1000), seed=st.integers())
+def test_a_wait_is_within_its_ceiling_and_its_budget(attempt: int, elapsed: float, seed: int) -> None:
+    policy, error = RetryPolicy(max_attempts=20), SourceUnavailableError("x")
+
+    decision = policy.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=random.Random(seed))
+
+    if decision.action == "give_up":
+        assert attempt >= 20 or elapsed > policy.max_elapsed_seconds - policy.max_delay_seconds
+    else:
+        ceiling = min(policy.max_delay_seconds, policy.backoff_factor_seconds * 2 ** (attempt - 1))
+        assert 0 <= decision.seconds <= ceiling
+        assert elapsed + decision.seconds <= policy.max_elapsed_seconds
+
+
+def test_waits_are_spread() -> None:
+    policy, error, rng = RetryPolicy(), SourceUnavailableError("x"), random.Random(1)
+
+    assert len({policy.decide(error, attempt=3, elapsed_seconds=0, rng=rng).seconds for _ in range(50)}) == 50
+
+
+@given(st.text())
+def test_no_retry_after_raises(header: str) -> None:
+    seconds = parse_retry_after(header, now=NOW)
+
+    assert seconds is None or seconds >= 0
