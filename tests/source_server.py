@@ -28,6 +28,19 @@ class Seen:
     at: float
     method: str = "GET"
     body: bytes = b""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """The query, names that come twice included."""
+    header_pairs: tuple[tuple[str, str], ...] = ()
+    """The same of the headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer made for one request: `json` is encoded, bytes are sent as they are."""
+
+    json: Any
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,7 @@ class SourceServer:
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self._answers: dict[str, Callable[[web.Request], tuple[bytes, dict[str, str]]]] = {}
+        self._scripts: dict[str, Callable[[Seen], Reply]] = {}
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._stopping = asyncio.Event()
         self.url = ""
@@ -115,6 +129,11 @@ class SourceServer:
 
         self._answers[path] = encoded
 
+    def put_script(self, path: str, script: Callable[[Seen], Reply]) -> str:
+        """Serve what a function makes of the whole request, its status included. The URL."""
+        self._scripts[path] = script
+        return self.url + path
+
     def fault(self, path: str, *faults: Fault) -> None:
         """Queue faults: each spoils one request to the path."""
         self._faults[path].extend(faults)
@@ -124,7 +143,16 @@ class SourceServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         sent = await request.read()
-        seen = Seen(request.path, dict(request.query), dict(request.headers), monotonic(), request.method, sent)
+        seen = Seen(
+            request.path,
+            dict(request.query),
+            dict(request.headers),
+            monotonic(),
+            request.method,
+            sent,
+            tuple(request.query.items()),
+            tuple(request.headers.items()),
+        )
         self.seen.append(seen)
         queue = self._faults[request.path]
         fault = queue.popleft() if queue else Fault()
@@ -138,6 +166,8 @@ class SourceServer:
                 headers={"Content-Type": fault.content_type, **fault.headers},
                 body=fault.body,
             )
+        if request.path in self._scripts:
+            return _scripted(request, self._scripts[request.path](seen))
         if request.path not in self._answers:
             return web.Response(status=404, text="no such path")
         body, headers = self._answers[request.path](request)
@@ -165,3 +195,11 @@ class SourceServer:
         await response.write(body)
         await response.write_eof()
         return response
+
+
+def _scripted(request: web.Request, reply: Reply) -> web.Response:
+    headers = {"Content-Type": "application/json", **reply.headers}
+    if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
+        return web.Response(status=304, headers={"ETag": headers["ETag"]})
+    body = reply.json if isinstance(reply.json, bytes) else json.dumps(reply.json).encode()
+    return web.Response(status=reply.status, headers=headers, body=body)
