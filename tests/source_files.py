@@ -13,26 +13,31 @@ IMPATIENT = "[retry]\nmax_attempts = 2\nbackoff_factor = 0.01\n"
 
 
 def resource(
-    endpoint: str = "", *, name: str = "things", path: str | None = None, mapping: str = 'name = "title"', more: str = ""
+    endpoint: str = "",
+    *,
+    name: str = "things",
+    path: str | None = None,
+    mapping: str = 'name = "title"',
+    keys: str = "",
 ) -> str:
     """
     One `[[resources]]` of a REST source.
 
     Args:
-        path: of the endpoint; by default the resource's name.
-        more: keys and `[resources.…]` tables; keys first.
+        endpoint: keys of its endpoint, the path apart.
+        path: by default the resource's name.
+        keys: of the resource itself.
     """
     return f"""
 [[resources]]
 name = "{name}"
 primary_key = "id"
-{more.partition("[")[0]}
+{keys}
 [resources.endpoint]
 path = "{name if path is None else path}"
 {endpoint}
 [resources.mapping]
 {mapping}
-{"".join(more.partition("[")[1:])}
 """
 
 

@@ -6,8 +6,12 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+import structlog
+
 from app.clock import monotonic, utc_now
 from app.errors import SourceUnavailableError
+
+log = structlog.get_logger()
 
 FAILURES_TO_OPEN: Final = 5
 FIRST_COOL_DOWN_SECONDS: Final = 30.0
@@ -99,6 +103,13 @@ class Breaker:
         self._cool_down_seconds = min(max(doubled, FIRST_COOL_DOWN_SECONDS), LONGEST_COOL_DOWN_SECONDS)
         self._opens_at = self._clock() + self._cool_down_seconds
         self._probe_ends_at = None
+        log.warning(
+            "breaker_opened",
+            host=self.host,
+            failures=self._failures,
+            reason=reason,
+            wait_seconds=self._cool_down_seconds,
+        )
 
     def abandoned(self) -> None:
         """The request was cancelled: nothing is known, and the next may probe."""

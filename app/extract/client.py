@@ -143,6 +143,8 @@ class SourceClient:
         while True:
             try:
                 return await once()
+            except SourceBusyError:
+                raise
             except SourceUnavailableError as error:
                 await self._wait_or_raise(error, url=url, attempt=attempt, started=started, traffic=traffic)
                 attempt += 1
@@ -231,7 +233,11 @@ class SourceClient:
         async with self._limiter.slot() as waited_seconds:
             if waited_seconds > SHORT_WAIT_SECONDS:
                 traffic.waited("rate_limit", waited_seconds)
-            breaker.check()
+            try:
+                breaker.check()
+            except SourceUnavailableError as error:
+                # To wait here would hold up the run; the scheduler comes back when the host may be asked again
+                raise SourceBusyError(str(error), retry_after_seconds=error.retry_after_seconds) from None
             traffic.requests += 1
             try:
                 response = await self._session.request(
@@ -243,6 +249,9 @@ class SourceClient:
                     allow_redirects=False,
                     proxy=proxy_for(str(url)),
                 )
+            except aiohttp.InvalidURL:
+                breaker.abandoned()
+                raise
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 breaker.failed(type(error).__name__)
                 raise

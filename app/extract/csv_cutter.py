@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from app.errors import SourceMalformedError
-from app.extract.csv_text import Evidence, TextDecoder, split_lines
-from app.extract.dialect import SAMPLE_CHARACTERS, Dialect, Grammar, LineFeed, column_names, sniff
+from app.extract.csv_text import Evidence, TextDecoder, split_lines, unstorable
+from app.extract.dialect import (
+    BARE_QUOTE,
+    SAMPLE_CHARACTERS,
+    UNCLOSED_QUOTE,
+    Dialect,
+    Grammar,
+    LineFeed,
+    column_names,
+    sniff,
+)
 from app.records import Records, Rejection, is_storable
 from app.sources.csv_format import CsvFormat
 
@@ -80,23 +89,18 @@ class CsvCutter:
         self._line = first_line
         self._head_done = bool(header)
         self._skip = 0 if self._head_done else format.skip_rows_before_header
-        self._dialect = dialect
+        self.dialect = dialect
+        """None as long as it is not found out."""
         self._grammar = Grammar(dialect) if dialect else None
         self.header: list[str] | None = list(header) if header else None
 
-    @property
-    def dialect(self) -> Dialect | None:
-        """None as long as it is not found out."""
-        return self._dialect
-
     def report(self) -> dict[str, Any]:
         """What a reader of the payloads needs to know; None where it is not found out yet."""
-        dialect = self._dialect
         return {
             "header": self.header,
-            "delimiter": dialect.delimiter if dialect else None,
-            "quote_char": dialect.quote_char if dialect else None,
-            "delimiter_evidence": dialect.evidence if dialect else None,
+            "delimiter": self.dialect.delimiter if self.dialect else None,
+            "quote_char": self.dialect.quote_char if self.dialect else None,
+            "delimiter_evidence": self.dialect.evidence if self.dialect else None,
             "encoding": self._decoder.encoding or None,
             "encoding_evidence": self._decoder.evidence if self._decoder.encoding else None,
         }
@@ -134,29 +138,18 @@ class CsvCutter:
         if self._at_start and self._text:
             self._check_start()
             self._at_start = False
-        lines = split_lines(self._text)
-        head = self._take_head(lines, final=final)
-        self._line += head
-        records, taken = Records(), 0
-        if self._grammar and self._head_done and not self._skip and len(lines) > head:
-            begin = sum(map(len, lines[:head]))
-            records, taken = self._cut(lines[head:] if head else lines, self._grammar, begin, final=final)
-        self._line += taken
+        records, consumed = self._cut_plain(final=final) or self._cut_lines(final=final)
         if not is_storable(self._text):
             for at, payload in enumerate(records.payloads):
-                if at not in records.faults and (fault := self._unstorable(payload)) is not None:
+                if at not in records.faults and (fault := unstorable(payload, self._decoder.encoding)) is not None:
                     records.faults[at] = fault
         if records.faults and self._format.on_bad_row == "fail":
-            first = min(records.faults)
-            fault = records.faults[first]
+            first, fault = min(records.faults.items())
             raise SourceMalformedError(f"{self._what} line {records.positions[first]}: {fault.detail} ({fault.code})")
-        consumed = sum(map(len, lines[: head + taken]))
         body = self._decoder.taken(self._text[:consumed])
         self._text = self._text[consumed:]
         if len(self._text) > MAX_PENDING_CHARACTERS:
-            raise SourceMalformedError(
-                f"{self._what} line {self._line}: {len(self._text)} characters and no record ends"
-            )
+            raise SourceMalformedError(f"{self._what} line {self._line}: no end in {len(self._text)} characters")
         return Slice(records, body, self._line)
 
     def _check_start(self) -> None:
@@ -168,7 +161,7 @@ class CsvCutter:
 
     def _take_head(self, lines: list[str], *, final: bool) -> int:
         """How many lines come before the first record, as far as they are there."""
-        if self._grammar and self._head_done and not self._skip:
+        if self._cuts_with:
             return 0
         whole = len(lines) if final else len(lines) - 1  # the last may still grow
         at = self._skipped(0, whole)
@@ -178,8 +171,8 @@ class CsvCutter:
             sample = "".join(lines[at:])
             if not final and len(sample) < SAMPLE_CHARACTERS // 4:
                 return at
-            self._dialect = sniff(sample, self._format.model_copy(update={"skip_rows_before_header": 0}))
-            self._grammar = Grammar(self._dialect)
+            self.dialect = sniff(sample, self._format.model_copy(update={"skip_rows_before_header": 0}))
+            self._grammar = Grammar(self.dialect)
         if not self._head_done:
             at = self._read_header(lines, at, self._grammar, final=final)
             if self.header is not None:
@@ -213,9 +206,46 @@ class CsvCutter:
                 return at
         return len(lines) if final else at
 
+    @property
+    def _cuts_with(self) -> Grammar | None:
+        """None as long as the head of the file is not read."""
+        return self._grammar if self._head_done and not self._skip else None
+
+    def _cut_plain(self, *, final: bool) -> tuple[Records, int] | None:
+        """Records, and how many characters they take up, where each is a line that ends with LF; None where not."""
+        grammar, text = self._cuts_with, self._text
+        if grammar is None or "\r" in text or self._may_have_comments() or (final and not text.endswith("\n")):
+            return None
+        lines = text.split("\n")
+        rows = list(grammar.rows(lines))
+        if len(rows) != len(lines):
+            return None
+        # Read with the others: a quote still open before it would have swallowed it
+        rest, _ = lines.pop(), rows.pop()
+        if not all(rows):
+            return None
+        end = len(text) - len(rest)
+        records = self._plain_records(lines, rows, grammar, 0, end)
+        self._line += len(rows)
+        return records, end
+
+    def _cut_lines(self, *, final: bool) -> tuple[Records, int]:
+        """The same for any text; what comes before the first record is taken, too."""
+        lines = split_lines(self._text)
+        head = self._take_head(lines, final=final)
+        self._line += head
+        begin = sum(map(len, lines[:head]))
+        grammar = self._cuts_with
+        if grammar is None or head == len(lines):
+            return Records(), begin
+        lines = lines[head:]
+        records, taken = self._cut(lines, grammar, begin, final=final)
+        self._line += taken
+        return records, begin + sum(map(len, lines[:taken]))
+
     def _cut(self, lines: list[str], grammar: Grammar, begin: int, *, final: bool) -> tuple[Records, int]:
         """Records, and how many lines they take up; the first line is at `begin` of the text."""
-        if self._format.comment and self._format.comment in self._text:
+        if self._may_have_comments():
             return self._cut_over_lines(lines, grammar, final=final)
         rows = list(grammar.rows(lines))
         plain = len(rows) == len(lines) and all(rows)
@@ -224,15 +254,24 @@ class CsvCutter:
         # Every row is one line. The last may still grow: an open quote, a CRLF cut in two.
         taken = len(rows) if final else len(rows) - 1
         payloads = [line.rstrip("\r\n") for line in lines[:taken]]
-        records = Records(payloads, list(range(self._line, self._line + taken)), rows[:taken])
-        if set(map(len, records.fields)) - {len(self.header or ())}:
-            records.faults = {at: fault for at, row in enumerate(records.fields) if (fault := self._ragged(row))}
         end = len(self._text) - (0 if final else len(lines[-1]))
+        return self._plain_records(payloads, rows[:taken], grammar, begin, end), taken
+
+    def _may_have_comments(self) -> bool:
+        return self._format.comment is not None and self._format.comment in self._text
+
+    def _plain_records(
+        self, payloads: list[str], rows: list[list[str]], grammar: Grammar, begin: int, end: int
+    ) -> Records:
+        """Records of one line each, which are those between two places of the text."""
+        records = Records(payloads, list(range(self._line, self._line + len(rows))), rows)
+        if set(map(len, rows)) - {len(self.header or ())}:
+            records.faults = {at: fault for at, row in enumerate(rows) if (fault := self._ragged(row))}
         if not grammar.are_sound(self._text, begin, end):
             for at, payload in enumerate(payloads):
                 if not grammar.is_sound(payload):
-                    records.faults[at] = _BARE_QUOTE
-        return records, taken
+                    records.faults[at] = BARE_QUOTE
+        return records
 
     def _cut_over_lines(self, lines: list[str], grammar: Grammar, *, final: bool) -> tuple[Records, int]:
         """The same, where a record may span lines, or a line may be blank or a comment."""
@@ -244,7 +283,7 @@ class CsvCutter:
                 payload = "".join(lines[row.begin : row.end]).rstrip("\r\n")
                 fault = row.fault
                 if fault is None and not grammar.is_sound(payload):
-                    fault = _BARE_QUOTE
+                    fault = BARE_QUOTE
                 records.append(payload, self._line + row.begin, row.fields, fault or self._ragged(row.fields))
         return records, len(lines) if final else taken
 
@@ -263,7 +302,7 @@ class CsvCutter:
                 ):
                     # The quote swallowed its neighbours: this line alone is bad, those are read anew
                     at = begin + 1
-                    yield _Row(row[:1], begin, at, _UNCLOSED_QUOTE)
+                    yield _Row(row[:1], begin, at, UNCLOSED_QUOTE)
                     break
                 if is_last and not final:
                     return
@@ -278,22 +317,3 @@ class CsvCutter:
         if len(row) == len(self.header):
             return None
         return Rejection("ragged_row", None, f"{len(row)} fields where the header has {len(self.header)}")
-
-    def _unstorable(self, payload: str) -> Rejection | None:
-        if "\x00" in payload:
-            return Rejection("nul_byte", None, f"a NUL byte at character {payload.index(chr(0)) + 1}")
-        at = next((at for at, character in enumerate(payload, 1) if "\udc80" <= character <= "\udcff"), None)
-        if at is None:
-            return None
-        byte = f"byte 0x{ord(payload[at - 1]) - 0xDC00:02X} at character {at}"
-        if self._decoder.encoding == "utf-8":
-            return Rejection("invalid_utf8", None, f"{byte} is not UTF-8")
-        return Rejection("invalid_encoding", None, f"{byte} is not {self._decoder.encoding}")
-
-
-_BARE_QUOTE: Final = Rejection(
-    "bare_quote", None, "a quote inside a field that is not quoted, or text after a closing quote"
-)
-_UNCLOSED_QUOTE: Final = Rejection(
-    "unclosed_quote", None, "a quote is opened here that is not closed where its field ends"
-)

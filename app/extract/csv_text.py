@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from app.errors import ConfigError
+from app.records import Rejection
 
 SAMPLE_BYTES: Final = 64 * 1024
 """What an encoding is found out from; nothing is given out before that much, or the end, is there."""
@@ -168,6 +169,19 @@ def split_lines(text: str) -> list[str]:
     if any(end in text for end in _OTHER_LINE_ENDS):
         return list(io.StringIO(text, newline=""))
     return text.splitlines(keepends=True)  # a third faster
+
+
+def unstorable(payload: str, encoding: str) -> Rejection | None:
+    """Why no database can hold it: a NUL, or a byte that did not decode."""
+    if "\x00" in payload:
+        return Rejection("nul_byte", None, f"a NUL byte at character {payload.index(chr(0)) + 1}")
+    at = next((at for at, character in enumerate(payload, 1) if "\udc80" <= character <= "\udcff"), None)
+    if at is None:
+        return None
+    byte = f"byte 0x{ord(payload[at - 1]) - 0xDC00:02X} at character {at}"
+    if encoding == "utf-8":
+        return Rejection("invalid_utf8", None, f"{byte} is not UTF-8")
+    return Rejection("invalid_encoding", None, f"{byte} is not {encoding}")
 
 
 def _canonical(encoding: str) -> str:

@@ -458,3 +458,23 @@ async def test_every_fault_of_every_file_is_named(resources: Resources) -> None:
     assert any("a.toml: url_base: unknown key: Airbyte's name; here client.base_url" in line for line in lines)
     assert any("b.toml: name: api is taken by the built-in source api" in line for line in lines)
     assert any("FILE_ROOTS" in line for line in lines)
+
+
+async def test_a_host_that_fails_again_and_again_is_left_alone_and_says_so(
+    run: Run, source_server: SourceServer, client: Any
+) -> None:
+    source_server.fault("/things", *[Fault(status=503)] * 6)
+    for _ in range(2):
+        await run()  # two tries each
+
+    fifth = await run()
+    asked = len(source_server.seen)
+    refused = await run()
+
+    assert fifth.status == "failed"
+    assert (asked, len(source_server.seen)) == (5, 5)
+    assert "not asked" in str(refused.error_message)
+    assert refused.retry_after_seconds == pytest.approx(30, abs=2)
+    listed = {item["name"]: item["breaker"] for item in (await client.get("/sources")).json()}
+    assert "5 failures in a row" in listed["s"]
+    assert listed["csv"] == listed["s"]
