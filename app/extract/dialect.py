@@ -171,8 +171,8 @@ def _quick_pattern(dialect: Dialect) -> re.Pattern[str]:
     quote, delimiter = re.escape(dialect.quote_char or ""), re.escape(dialect.delimiter)
     doubled = f"|{quote}{quote}" if dialect.double_quote else ""
     border = f"[^{delimiter}\\r\\n]"
-    quoted = f"(?<!{border}){quote}(?:[^{quote}]++{doubled})*+{quote}(?!{border})"
-    return re.compile(f"[^{quote}]*+(?:{quoted}[^{quote}]*+)*+")
+    quoted = f"(?<!{border}){quote}(?>(?:[^{quote}]++{doubled})*){quote}(?!{border})"
+    return re.compile(f"[^{quote}]*+(?>(?:{quoted}[^{quote}]*+)*)")
 
 
 def _pattern(dialect: Dialect, *, bare_quotes: bool) -> re.Pattern[str]:
@@ -180,11 +180,12 @@ def _pattern(dialect: Dialect, *, bare_quotes: bool) -> re.Pattern[str]:
     escape = re.escape(dialect.escape_char) if dialect.escape_char else ""
     escaped = f"|{escape}." if escape else ""
     doubled = f"|{quote}{quote}" if dialect.double_quote else ""
-    # Possessive throughout: a megabyte of quotes is read once
-    quoted = f"{quote}(?:[^{quote}{escape}]++{doubled}{escaped})*+{quote}"
-    plain = f"(?:[^{'' if bare_quotes else quote}{delimiter}{escape}\r\n]++{escaped})*+"
+    # Nothing is gone back on: a megabyte of quotes is read once. Atomic groups, because the possessive quantifiers of
+    # Python 3.11.0 to 3.11.4 match groups wrongly (cpython#106052)
+    quoted = f"{quote}(?>(?:[^{quote}{escape}]++{doubled}{escaped})*){quote}"
+    plain = f"(?>(?:[^{'' if bare_quotes else quote}{delimiter}{escape}\r\n]++{escaped})*)"
     field = f"(?:{quoted}|(?!{quote}){plain})"
-    return re.compile(f"{field}(?:{delimiter}{field})*+", re.DOTALL)
+    return re.compile(f"{field}(?>(?:{delimiter}{field})*)", re.DOTALL)
 
 
 class LineFeed:

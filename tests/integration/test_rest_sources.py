@@ -136,7 +136,7 @@ async def test_a_header_is_sent_once_however_it_is_spelled(
         ('type = "http_basic", username = "u", password = "{secrets.KEY}"', "Authorization", "Basic dTpzM2NyZXQ="),
     ],
 )
-async def test_every_page_carries_the_credentials_once(  # noqa: PLR0917 -- fixtures and cases
+async def test_every_page_carries_the_credentials_once(
     sources: SourceFiles,
     source_server: SourceServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -285,11 +285,11 @@ def past_the_end(script: Script, *, status: int = 200, body: Any = None) -> Scri
             id="the last page for ever, around it another time each time",
         ),
         pytest.param(
-            lambda seen: Reply(RECORDS, headers={"Link": ""}),
+            lambda _: Reply(RECORDS, headers={"Link": ""}),
             'type = "page_number", follow_links = true',
             id="empty Link",
         ),
-        pytest.param(lambda seen: Reply(RECORDS, headers={"Link": ""}), 'type = "header_link"', id="empty Link alone"),
+        pytest.param(lambda _: Reply(RECORDS, headers={"Link": ""}), 'type = "header_link"', id="empty Link alone"),
     ],
 )
 async def test_a_server_that_does_not_say_where_it_ends_is_read_once(
@@ -328,7 +328,7 @@ async def test_a_first_page_that_is_not_there_is_an_error(sources: SourceFiles, 
         ),
         pytest.param(lambda seen: Reply({"items": RECORDS, "next": str(seen.at)}), LATER, id="a new cursor each time"),
         pytest.param(
-            lambda seen: Reply({"items": RECORDS, "next": "/things"}), 'type = "json_link"', id="a link to itself"
+            lambda _: Reply({"items": RECORDS, "next": "/things"}), 'type = "json_link"', id="a link to itself"
         ),
         pytest.param(everything, 'type = "keyset"', id="starting_after ignored"),
         pytest.param(
@@ -361,7 +361,7 @@ async def test_a_walk_in_a_circle_is_an_error_and_ends(
         ("max_records = 3", "succeeded", 3),
     ],
 )
-async def test_a_walk_has_bounds(  # noqa: PLR0917 -- fixtures and cases
+async def test_a_walk_has_bounds(
     sources: SourceFiles,
     source_server: SourceServer,
     bounds: str,
@@ -432,7 +432,7 @@ async def test_an_error_in_a_200_fails_as_the_file_says(
         ('status_code = 401, action = "refresh_auth"', Fault(status=401), "failed", 1),
     ],
 )
-async def test_what_an_answer_means_can_be_said(  # noqa: PLR0917 -- fixtures and cases
+async def test_what_an_answer_means_can_be_said(
     sources: SourceFiles, source_server: SourceServer, rule: str, fault: Fault, status: str, requests: int
 ) -> None:
     source_server.put_script("/things", everything)

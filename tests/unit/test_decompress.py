@@ -229,6 +229,7 @@ async def test_a_zip64_header_is_read() -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, archive.open("a", "w", force_zip64=True) as member:
         member.write(TEXT)
 
-    assert struct.unpack_from("<L", file.getvalue(), 18)[0] == 0xFFFFFFFF
+    # The extra field after the name; some versions of zipfile write the sizes in both places
+    assert struct.unpack_from("<H", file.getvalue(), 31)[0] == 1
     assert await whole(file.getvalue()) == TEXT
     assert zlib.crc32(TEXT) == zipfile.ZipFile(file).getinfo("a").CRC
