@@ -91,3 +91,193 @@ allow_private_networks = true
     async def run(self, name: str = "s") -> RunReport:
         """Run the one resource of a source."""
         return (await self.run_all(name))[name]
+
+
+EXAMPLE_A = """
+name = "jsonplaceholder"
+type = "rest_api"
+[schedule]
+interval = "PT15M"
+max_staleness = "PT1H"
+[client]
+base_url = "https://jsonplaceholder.typicode.com"
+[rate_limit]
+requests = 5
+per = "PT1S"
+concurrency = 2
+[resource_defaults]
+primary_key = "id"
+write_disposition = "merge"
+[[resources]]
+name = "posts"
+[resources.endpoint]
+path = "posts"
+params = { _limit = 50 }
+paginator = { type = "page_number", page_param = "_page", base_page = 1, stop_after_empty_page = true, max_pages = 50 }
+[resources.mapping]
+source_id = "id"
+name = "title"
+value = { path = "userId", type = "integer" }
+description = "body"
+[resources.deletes]
+mode = "soft"
+detect = "snapshot"
+guard_ratio = 0.2
+[resources.expect]
+on_zero = "suspect"
+unique = ["source_id"]
+[[resources]]
+name = "users"
+endpoint = { path = "users", paginator = { type = "single_page" } }
+[resources.mapping]
+source_id = "id"
+name = "name"
+description = { template = "{email}, {company.name}, {address.city}" }
+"""
+EXAMPLE_B = r"""
+name = "crm"
+type = "rest_api"
+[client]
+base_url = "https://api.example.com/v2"
+headers = { Accept = "application/json" }
+auth = { type = "bearer", token = "{secrets.CRM_TOKEN}" }
+[client.paginator]
+type = "cursor"
+cursor_path = "meta.next_cursor"
+cursor_param = "cursor"
+has_more_path = "meta.has_more"
+[rate_limit]
+requests = 100
+per = "PT1M"
+concurrency = 4
+bucket = "crm-account"
+[retry]
+max_attempts = 6
+max_elapsed = "PT10M"
+max_retry_after = "PT5M"
+[[resources]]
+name = "contacts"
+primary_key = "id"
+write_disposition = "merge"
+schema_contract = { columns = "evolve", data_type = "reject_row" }
+[resources.endpoint]
+path = "contacts"
+data_selector = "data"
+params = { limit = 100, sort = "updated_at", updated_since = "{incremental.start_value}" }
+response_actions = [
+  { status_code = 401, action = "refresh_auth" },
+  { status_code = 404, action = "ignore" },
+  { status_code = 200, content = "\"error\"", action = "fail", error_class = "config_error" },
+]
+[resources.endpoint.incremental]
+cursor_path = "updated_at"
+cursor_type = "datetime"
+cursor_format = "iso8601"
+initial_value = 2024-01-01T00:00:00Z
+lookback_window = "PT15M"
+step = "P7D"
+row_order = "asc"
+on_cursor_value_missing = "include"
+[resources.mapping]
+source_id = "id"
+name = { coalesce = ["full_name", "email"] }
+value = { path = "lifetime_value", type = "decimal", null_values = ["", "N/A"] }
+description = "notes"
+created_at = { path = "created_at", type = "datetime" }
+updated_at = { path = "updated_at", type = "datetime" }
+deleted = "is_deleted"
+[resources.deletes]
+mode = "soft"
+detect = "flag"
+[resources.expect]
+max_reject_ratio = 0.01
+volume_drop = 0.5
+"""
+EXAMPLE_C = """
+name = "github"
+type = "rest_api"
+[client]
+base_url = "https://api.github.com/repos/acme/widgets"
+headers = { Accept = "application/vnd.github+json", "X-GitHub-Api-Version" = "2022-11-28" }
+auth = { type = "bearer", token = "{secrets.GITHUB_TOKEN}" }
+paginator = { type = "header_link", links_next_key = "next" }
+[[resources]]
+name = "issues"
+primary_key = "id"
+write_disposition = "merge"
+[resources.endpoint]
+path = "issues"
+[resources.endpoint.params]
+state = "all"
+per_page = 100
+sort = "updated"
+direction = "asc"
+since = "{incremental.start_value}"
+[resources.endpoint.incremental]
+cursor_path = "updated_at"
+cursor_type = "datetime"
+initial_value = 2024-01-01T00:00:00Z
+row_order = "asc"
+lookback_window = "PT5M"
+[resources.mapping]
+source_id = "id"
+name = "title"
+value = { path = "comments", type = "integer" }
+description = "body"
+created_at = "created_at"
+updated_at = "updated_at"
+[[resources]]
+name = "issue_comments"
+primary_key = "id"
+write_disposition = "merge"
+endpoint = { path = "issues/{resources.issues.number}/comments", params = { per_page = 100 } }
+[resources.mapping]
+source_id = "id"
+name = "user.login"
+description = "body"
+created_at = "created_at"
+updated_at = "updated_at"
+"""
+EXAMPLE_D = r"""
+name = "price_list"
+type = "csv"
+[schedule]
+cron = "15 6 * * *"
+timezone = "Europe/Berlin"
+[client]
+auth = { type = "http_basic", username = "feed", password = "{secrets.FEED_PASSWORD}" }
+timeout = { connect = 5, read = 60, total = 900 }
+max_response_bytes = 2_000_000_000
+[[resources]]
+name = "prices"
+primary_key = ["sku", "warehouse"]
+write_disposition = "merge"
+[resources.file]
+url = "https://files.example.com/export/prices.csv.gz"
+compression = "gzip"
+[resources.format]
+delimiter = ";"
+quote_char = "\""
+double_quote = true
+encoding = "windows-1252"
+skip_rows_before_header = 2
+header_definition = "From CSV"
+null_values = ["", "NULL", "n/a"]
+on_bad_row = "reject"
+[resources.mapping]
+source_id = { template = "{sku}:{warehouse}" }
+name = "Bezeichnung"
+value = { path = "Preis", type = "decimal", decimal = ",", thousands = "." }
+description = "Beschreibung"
+updated_at = { path = "Stand", type = "datetime", format = "%d.%m.%Y %H:%M", timezone = "Europe/Berlin" }
+[resources.deletes]
+mode = "soft"
+detect = "snapshot"
+guard_ratio = 0.1
+[resources.expect]
+min_rows = 1000
+max_rejects = 50
+volume_drop = 0.3
+"""
+EXAMPLES = {"A": EXAMPLE_A, "B": EXAMPLE_B, "C": EXAMPLE_C, "D": EXAMPLE_D}
+"""The worked examples of the format's description."""

@@ -172,7 +172,9 @@ class SourceServer:
             return web.Response(status=404, text="no such path")
         body, headers = self._answers[request.path](request)
         if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
-            return web.Response(status=304, headers={"ETag": headers["ETag"]})
+            # As Express sends it: what describes the body is left out, the rest is not
+            kept: dict[str, str] = {name: headers[name] for name in ("ETag", "Link") if name in headers}
+            return web.Response(status=304, headers=kept)
         if "Last-Modified" in headers and request.headers.get("If-Modified-Since") == headers["Last-Modified"]:
             return web.Response(status=304)
         return await self._send(request, body, headers, fault)
@@ -200,6 +202,6 @@ class SourceServer:
 def _scripted(request: web.Request, reply: Reply) -> web.Response:
     headers = {"Content-Type": "application/json", **reply.headers}
     if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
-        return web.Response(status=304, headers={"ETag": headers["ETag"]})
+        return web.Response(status=304, headers={**reply.headers})
     body = reply.json if isinstance(reply.json, bytes) else json.dumps(reply.json).encode()
     return web.Response(status=reply.status, headers=headers, body=body)

@@ -13,7 +13,8 @@ import structlog
 from yarl import URL
 
 from app.clock import monotonic, utc_now
-from app.errors import SourceBusyError, SourceError, SourceMalformedError, SourceRefusedError, SourceUnavailableError
+from app.errors import SourceBusyError, SourceRefusedError, SourceUnavailableError
+from app.extract.actions import failure, find_action
 from app.extract.addresses import check_url, next_hop
 from app.extract.auth import Authenticator, OutgoingRequest, sent_url
 from app.extract.breaker import Breakers
@@ -123,7 +124,9 @@ class SourceClient:
             response.close()
 
     def _outgoing(self, request: PageRequest, validators: Validators | None) -> OutgoingRequest:
-        headers = {"Accept": "application/json, text/csv;q=0.9, */*;q=0.1", **self._manners.headers}
+        headers = dict(self._manners.headers)
+        if "accept" not in map(str.lower, headers):
+            headers["Accept"] = "application/json, text/csv;q=0.9, */*;q=0.1"
         if validators is not None and validators.etag:
             headers["If-None-Match"] = validators.etag
         if validators is not None and validators.last_modified:
@@ -131,10 +134,10 @@ class SourceClient:
         body: bytes | None = None
         if request.json is not None:
             body = orjson.dumps(request.json)
-            headers.setdefault("Content-Type", "application/json")
+            _add_type(headers, "application/json")
         elif request.form is not None:
             body = urlencode(request.form).encode()
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+            _add_type(headers, "application/x-www-form-urlencoded")
         return OutgoingRequest(request.method, request.url, request.params, headers, body)
 
     async def _patiently(self, once: Callable[[], Awaitable[T]], *, url: str, traffic: Traffic) -> T:
@@ -174,7 +177,7 @@ class SourceClient:
         what = f"{outgoing.method} {redact(outgoing.url)}"
         try:
             if response.status == 304:
-                return Response(304)
+                return Response(304, links=read_links(response, what), has_links="Link" in response.headers)
             body = await read_bounded(response, max_bytes=self._manners.max_page_bytes, what=what)
         finally:
             response.close()
@@ -285,32 +288,23 @@ class SourceClient:
         if action is not None and action.action == "ignore":
             raise IgnoredError
         if action is not None and action.action == "fail":
-            raise _failure(what, action)
+            raise failure(what, action)
         if self._retry.is_retriable(status) or (action is not None and action.action == "retry"):
             raise SourceUnavailableError(what, retry_after_seconds=wait)
         hint = "; check the credentials" if status in {401, 403} else ""
         raise SourceRefusedError(f"{what}{hint}", status=status)
 
     def _action(self, status: int, body: bytes) -> ResponseAction | None:
-        text = body.decode("utf-8", "replace") if any(action.content for action in self._manners.actions) else ""
-        return next((action for action in self._manners.actions if _matches(action, status, text)), None)
+        return find_action(self._manners.actions, status, body)
 
     def _act(self, action: ResponseAction, what: str, status: int) -> Response:
         if action.action == "ignore":
             return Response(status, ignored=True)
         if action.action == "fail":
-            raise _failure(what, action)
+            raise failure(what, action)
         raise SourceUnavailableError(f"{what}: HTTP {status}, and response_actions says {action.action}")
 
 
-def _matches(action: ResponseAction, status: int, text: str) -> bool:
-    given = action.status_code
-    fits = given is None or given == status or given == f"{status // 100}xx"
-    return fits and (action.content is None or action.content in text)
-
-
-def _failure(what: str, action: ResponseAction) -> SourceError:
-    text = f"{what}: response_actions says fail"
-    if action.error_class == "transient_error":
-        return SourceError(text)
-    return SourceMalformedError(text) if action.error_class == "data_error" else SourceRefusedError(text)
+def _add_type(headers: dict[str, str], content_type: str) -> None:
+    if "content-type" not in map(str.lower, headers):
+        headers["Content-Type"] = content_type

@@ -155,7 +155,7 @@ async def _open(
     file: FileSpec, saved: Validators | None, *, client: SourceClient, traffic: Traffic
 ) -> AsyncIterator[_Body | None]:
     """The body; None when it is the one that `saved` describes."""
-    if file.url.startswith(("http://", "https://")):
+    if file.url.lower().startswith(("http://", "https://")):
         async with client.open_body(file.url, validators=saved, traffic=traffic) as remote:
             yield _Body(remote.parts(), remote.validators, remote.size_bytes) if remote else None
         return

@@ -137,7 +137,13 @@ def _gunzipped(body: bytes, *, max_bytes: int, what: str) -> bytes:
 
 def read_links(response: aiohttp.ClientResponse, what: str) -> dict[str, str]:
     try:
-        return {str(rel): str(link["url"]) for rel, link in response.links.items() if "url" in link}
+        # RFC 8288 §3.3, §2.1.1: a link may have several relations, and their names have no case
+        return {
+            name: str(link["url"])
+            for rel, link in response.links.items()
+            if "url" in link
+            for name in str(rel).lower().split()
+        }
     except ValueError as error:
         raise SourceMalformedError(f"{what}: its Link header holds what is no URL") from error
 

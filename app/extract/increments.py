@@ -119,7 +119,8 @@ class Increment:
             window_end: a window is complete that ends here.
         """
         if window_end is not None:
-            return Progress(self._furthest(_store(self._capped(window_end))))
+            self.progress = Progress(self._furthest(_store(self._capped(window_end))))
+            return self.progress
         largest = None if self._largest is None else self._capped(self._largest)
         if largest is None:
             return Progress(self.progress.value)

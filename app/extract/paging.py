@@ -49,6 +49,9 @@ class PageRequest:
         kept = tuple((key, old) for key, old in self.params if key != name)
         return replace(self, params=(*kept, (name, str(value))))
 
+    def without_param(self, name: str | None) -> "PageRequest":
+        return replace(self, params=tuple((key, value) for key, value in self.params if key != name))
+
     def with_body_value(self, path: str, value: object) -> "PageRequest":
         """Set a value at a dotted path of the JSON body."""
         body = json.loads(json.dumps(self.json if isinstance(self.json, dict) else {}))
@@ -199,7 +202,7 @@ def _json_link(paginator: JsonLink, request: PageRequest, answer: PageAnswer) ->
 
 
 def _header_link(paginator: HeaderLink, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
-    target = answer.links.get(paginator.links_next_key)
+    target = answer.links.get(paginator.links_next_key.lower())
     return _linked(request, target) if target else None
 
 

@@ -20,6 +20,7 @@ from app.extract.paging import PageAnswer, PageRequest, detect, first_request, n
 from app.extract.requests import build_request
 from app.extract.scopes import ReadParents, Scope, scopes
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
+from app.sources.auth import ApiKeyAuth
 from app.sources.paginators import Auto, Offset, PageNumber, PaginatorSpec, SinglePage
 from app.sources.resource import ResourceSpec
 from app.sources.rest import Endpoint, parent_fields
@@ -88,7 +89,9 @@ class _Walk:
     _found: dict[str, Any] = field(init=False)
     """What was found out about the source, pinned in the checkpoint."""
     _fresh: dict[str, Validators] = field(default_factory=dict)
-    _previous: bytes | None = None
+    _previous: list[str] | None = None
+    _key_param: str | None = field(init=False)
+    """The parameter that carries the API key."""
     _promised: bool = False
     """The server itself said that there is a next page."""
     _ahead: dict[str, asyncio.Task[Response]] = field(default_factory=dict)
@@ -102,6 +105,9 @@ class _Walk:
         given = endpoint.paginator or self.spec.client.paginator
         pinned = state.get("paginator")
         self._paginator = given or (_pinned(pinned) if pinned else Auto(type="auto"))
+        auth = self.spec.client.auth
+        in_query = isinstance(auth, ApiKeyAuth) and auth.location == "query"
+        self._key_param = auth.name if in_query and isinstance(auth, ApiKeyAuth) else None
         self.increment = Increment(endpoint.incremental, Progress.of(state), self.now) if endpoint.incremental else None
         several = parent_fields(endpoint) or endpoint.partitions
         if self.increment is not None and (several or self.increment.spec.step):
@@ -225,7 +231,13 @@ class _Walk:
         """A page's records, and the request that follows it."""
         if response.not_modified:
             assert saved is not None
-            return Records(), request.at(saved.next_token) if saved.next_token else None
+            # A page that was added after it shows in the Link header, and not in the page
+            linked = (
+                next_request(self._paginator, request, PageAnswer(None, (), links=response.links, has_links=True))
+                if response.links
+                else None
+            )
+            return Records(), linked or (request.at(saved.next_token) if saved.next_token else None)
         if response.ignored:
             return Records(), None
         what = f"{request.method} {redact(request.url)}"
@@ -233,25 +245,24 @@ class _Walk:
             cut = await asyncio.to_thread(cut_body, response.body, self._selector, what=what)
         else:
             cut = cut_body(response.body, self._selector, what=what)
-        if self._is_repetition(response, cut):
+        if len(cut.records) and cut.records.payloads == self._previous:
             if not isinstance(self._paginator, PageNumber | Offset):
                 raise SourceMalformedError(f"{what}: page {pages + 1} is page {pages} again")
             # Past its end some servers answer the last page again, or ignore the page number altogether
             log.info("page_repeated", source=self.spec.name, page=pages + 1)
             return Records(), None
-        self._previous = response.body
+        self._previous = cut.records.payloads
         self._pin(cut)
         answer = PageAnswer(cut.body, cut.records.fields, response.headers, response.links, response.has_links)
         if isinstance(self._paginator, Auto):
             self._pin_paginator(answer)
         self._promised = "next" in answer.links
         try:
-            return cut.records, next_request(self._paginator, request, answer)
+            following = next_request(self._paginator, request, answer)
+            # A link may repeat the key that was sent: it is put on each request anew, and belongs in no checkpoint
+            return cut.records, following and following.without_param(self._key_param)
         except SourceMalformedError as error:
             raise SourceMalformedError(f"{what}: {error}") from None
-
-    def _is_repetition(self, response: Response, cut: Cut) -> bool:
-        return len(cut.records) > 0 and response.body == self._previous
 
     def _pin(self, cut: Cut) -> None:
         if cut.evidence is None or not len(cut.records):

@@ -136,7 +136,7 @@ async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[Resourc
     try:
         sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS, among=among)
     except EtlError as error:
-        report.error, report.error_class = str(error), error.error_class
+        report.error, report.error_class = spec.secrets.hide(str(error)), error.error_class
     else:
         _tell(report, sample, spec)
     report.requests, report.bytes_received = traffic.requests, traffic.bytes_received

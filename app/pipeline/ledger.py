@@ -133,7 +133,7 @@ def _report(run: OpenRun, error: BaseException | None, *, seconds: float) -> Run
         traffic=run.traffic,
         seconds=round(seconds, 3),
         error_class=error_class,
-        error_message=message,
+        error_message=None if message is None else run.source.secrets.hide(message),
         retry_after_seconds=error.retry_after_seconds if isinstance(error, SourceBusyError) else None,
         store_failed=isinstance(error, StoreError),
     )

@@ -107,9 +107,10 @@ def _source_files(folder: Path) -> list[Path]:
 def _placed(table: CsvResource, roots: list[Path], where: str) -> CsvResource:
     """A file's path made absolute; one outside of the roots is refused, links followed."""
     url = table.file.url
-    if url.startswith(("http://", "https://")):
+    scheme, found, rest = url.partition("://")
+    if scheme.lower() in {"http", "https"}:
         return table
-    path = (roots[0] / Path(url).expanduser()).resolve()
+    path = (roots[0] / Path(rest if found and scheme.lower() == "file" else url).expanduser()).resolve()
     if not any(path.is_relative_to(root.resolve()) for root in roots):
         raise ConfigError(
             f"{where}: {table.name}.file.url: {url} is outside of {roots[0]}; name its folder in FILE_ROOTS"

@@ -59,7 +59,7 @@ def _from_text(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-Mapped = Annotated[FieldMapping, BeforeValidator(_from_text)]
+Mapped = Annotated[FieldMapping, BeforeValidator(_from_text, json_schema_input_type=str | FieldMapping)]
 
 COLUMNS: Final = ("name", "value", "description", "created_at", "updated_at")
 """The mapped columns of `normalized_data`, its key apart."""
@@ -118,7 +118,7 @@ def _contract(value: Any) -> Any:
     return {"data_type": value} if isinstance(value, str) else value
 
 
-ContractSpec = Annotated[SchemaContract, BeforeValidator(_contract)]
+ContractSpec = Annotated[SchemaContract, BeforeValidator(_contract, json_schema_input_type=Contract | SchemaContract)]
 
 
 class Deletes(Spec):

@@ -139,7 +139,7 @@ def _place(loc: Sequence[int | str], tree: Any) -> str:
 def _advice(key: str) -> str:
     if key in ELSEWHERE:
         return f": {ELSEWHERE[key]}"
-    close = difflib.get_close_matches(key, _all_keys(), n=1)
+    close = difflib.get_close_matches(key, [known for known in _all_keys() if known != key], n=1)
     return f"; did you mean {close[0]}?" if close else "; `etl sources schema` prints all keys"
 
 

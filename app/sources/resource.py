@@ -15,6 +15,8 @@ from app.sources.rest import parent_fields
 from app.sources.tables import Client, CsvResource, RestResource, Schedule
 from app.sources.values import Spec, fill
 
+SHORTEST_HIDDEN: Final = 4
+"""Characters; to hide shorter ones would garble every message."""
 BUILT_IN: Final = "built in"
 """Where the sources that the environment configures are from."""
 
@@ -35,6 +37,14 @@ class Secrets:
             ConfigError: there is no such secret.
         """
         return fill(text, self._value)
+
+    def hide(self, text: str) -> str:
+        """The text without any secret that a server may have repeated."""
+        for value in self.values.values():
+            secret = value.get_secret_value()
+            if len(secret) >= SHORTEST_HIDDEN:
+                text = text.replace(secret, "***")
+        return text
 
     def _value(self, name: str) -> str:
         _, found, name = name.partition("secrets.")

@@ -100,6 +100,16 @@ class Endpoint(Spec):
         return self
 
     @model_validator(mode="after")
+    def _increments_are_described(self) -> Self:
+        texts = _texts([self.path, self.params, self.json_body, self.data, self.partitions])
+        names = {name for text in texts for name in placeholders(text) if name.startswith("incremental.")}
+        if any(name.startswith("resources.") for text in _texts(self.partitions) for name in placeholders(text)):
+            raise ValueError("partitions cannot name a parent's fields; put them into path or params")
+        if names and self.incremental is None:
+            raise ValueError(f"{{{min(names)}}} needs endpoint.incremental, which says what it stands for")
+        return self
+
+    @model_validator(mode="after")
     def _has_one_body(self) -> Self:
         if self.json_body is not None and self.data is not None:
             raise ValueError("json and data are two bodies; a request has one")

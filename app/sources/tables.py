@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from cronsim import CronSim, CronSimError
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from app.sources.auth import AuthSpec
 from app.sources.csv_format import CsvFormat, FileSpec
@@ -15,6 +15,13 @@ from app.sources.rest import Endpoint, parent_fields
 from app.sources.values import Duration, Spec, check_timezone
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
+
+
+def _one_is_a_list_of_one(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list_of_one, json_schema_input_type=str | list[str])]
 
 
 class Schedule(Spec):
@@ -54,20 +61,13 @@ class Client(Spec):
 class _Resource(Spec):
     name: Name
     selected: bool = True
-    primary_key: tuple[str, ...] = ()
+    primary_key: Names = ()
     write_disposition: Literal["merge", "append"] = "merge"
     schema_contract: ContractSpec = Field(default_factory=dict, validate_default=True)
     filter: tuple[Filter, ...] = ()
     mapping: Mapping = Field(default_factory=Mapping)
     deletes: Deletes = Field(default_factory=Deletes)
     expect: Expect = Field(default_factory=Expect)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_key_is_a_list_of_one(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and isinstance(tree.get("primary_key"), str):
-            return {**tree, "primary_key": (tree["primary_key"],)}
-        return tree
 
 
 class RestResource(_Resource):

@@ -42,10 +42,10 @@ def _plain_seconds(value: Any) -> Any:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else _seconds(value)
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=366 * 86_400)]
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=0, le=366 * 86_400)]
 """ISO 8601 (`"PT15M"`) in the file; seconds here. Calendar months and years have no fixed length and are refused."""
 
-Timeout = Annotated[float, BeforeValidator(_plain_seconds), Field(gt=0, le=86_400)]
+Timeout = Annotated[float, BeforeValidator(_plain_seconds, json_schema_input_type=float | str), Field(gt=0, le=86_400)]
 """The same, where a bare number is seconds."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.resources import Resources
 from tests.source_files import SourceFiles, resource
-from tests.source_server import Fault, Reply, Seen, SourceServer
+from tests.source_server import Reply, Seen, SourceServer
 
 RECORDS = [{"id": n, "title": f"t{n}"} for n in range(1, 8)]
 SIZE = 3
@@ -25,13 +25,6 @@ def sources(resources: Resources, tmp_path: Path, source_server: SourceServer) -
 
 async def keys_of(sql: asyncpg.Connection) -> list[str]:
     return [row[0] for row in await sql.fetch("SELECT source_id FROM normalized_data ORDER BY source, source_id")]
-
-
-async def state_of(sql: asyncpg.Connection, source: str = "s") -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(
-        await sql.fetchval("SELECT state FROM etl_checkpoint WHERE source = $1 AND kind = 'cursor'", source)
-    )
-    return state
 
 
 def part(begin: int) -> list[dict[str, Any]]:
@@ -132,7 +125,7 @@ async def test_a_header_is_sent_once_however_it_is_spelled(
         ('type = "bearer", token = "{secrets.KEY}"', "Authorization", "Bearer s3cret"),
         ('type = "api_key", name = "X-Key", api_key = "{secrets.KEY}"', "X-Key", "s3cret"),
         ('type = "api_key", name = "k", api_key = "{secrets.KEY}", location = "cookie"', "Cookie", "k=s3cret"),
-        ('type = "api_key", name = "k", api_key = "{secrets.KEY}", location = "query"', "?k", "s3cret"),
+        pytest.param('type = "api_key", name = "k", api_key = "{secrets.KEY}", location = "query"', "?k", "s3cret"),
         ('type = "http_basic", username = "u", password = "{secrets.KEY}"', "Authorization", "Basic dTpzM2NyZXQ="),
     ],
 )
@@ -196,7 +189,7 @@ def by_json_link(seen: Seen) -> Reply:
 def by_header_link(seen: Seen) -> Reply:
     begin = int(seen.query.get("from", 0))
     prev = '</things?from=0>; rel="prev"'
-    link = f'{prev}, </things?from={begin + SIZE}>; rel="next last"' if following(begin) else prev
+    link = f'{prev}, </things?from={begin + SIZE}>; rel="next"' if following(begin) else prev
     return Reply(part(begin), headers={"Link": link})
 
 
@@ -352,135 +345,23 @@ async def test_a_walk_in_a_circle_is_an_error_and_ends(
 
 
 @pytest.mark.parametrize(
-    ("bounds", "status", "extracted"),
+    "rel",
     [
-        ("max_pages = 2", "partial", 6),
-        ('max_pages = 2, on_max_pages = "stop"', "succeeded", 6),
-        ("max_pages = 3", "succeeded", 7),
-        ("max_records = 4", "succeeded", 6),
-        ("max_records = 3", "succeeded", 3),
+        "rel=next",
+        'title="a, b"; rel="next"',
+        pytest.param('rel="next last"'),
+        pytest.param('rel="Next"'),
+        pytest.param('REL="next"', marks=pytest.mark.xfail(strict=True, reason="parameter names have no case")),
     ],
 )
-async def test_a_walk_has_bounds(
-    sources: SourceFiles,
-    source_server: SourceServer,
-    bounds: str,
-    status: str,
-    extracted: int,
+async def test_a_link_is_understood_however_it_is_written(
+    sources: SourceFiles, source_server: SourceServer, rel: str
 ) -> None:
-    source_server.put_script("/things", by_cursor)
-    sources.rest(resource(f"paginator = {{ {LATER}, {bounds} }}"))
+    def linked(seen: Seen) -> Reply:
+        begin = int(seen.query.get("from", 0))
+        return Reply(part(begin), headers={"Link": f"</things?from={begin + SIZE}>; {rel}"} if following(begin) else {})
 
-    report = await sources.run()
-
-    assert (report.status, report.counts.extracted) == (status, extracted)
-    assert ("max_pages" in str(report.error_message)) == (status == "partial")
-
-
-# Answers
-
-
-async def test_records_are_found_and_stay_where_they_were_found(
-    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
-) -> None:
-    source_server.put_json("/things", lambda _: {"meta": {"tags": ["x"]}, "people": RECORDS})
-    sources.rest(resource())
-    await sources.run()
-    pinned = (await state_of(sql))["data_selector"]
-    source_server.put_json("/things", lambda _: {"data": [{"id": "other"}], "people": RECORDS})
-
-    report = await sources.run()
-
-    assert pinned == "people"
-    assert (report.counts.extracted, report.counts.unchanged) == (7, 7)
-
-
-async def test_a_given_selector_wins_and_is_not_pinned(
-    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
-) -> None:
-    source_server.put_json("/things", lambda _: {"data": [{"id": "other"}], "people": {"all": RECORDS}})
-    sources.rest(resource('data_selector = "people.all"'))
+    source_server.put_script("/things", linked)
+    sources.rest(resource('paginator = { type = "header_link" }'))
 
     assert (await sources.run()).counts.extracted == 7
-    assert "data_selector" not in await state_of(sql)
-
-
-@pytest.mark.parametrize("error_class", ["config_error", "transient_error", "data_error"])
-async def test_an_error_in_a_200_fails_as_the_file_says(
-    sources: SourceFiles, source_server: SourceServer, error_class: str
-) -> None:
-    source_server.put_json("/things", lambda _: {"error": "no licence"})
-    rule = f'status_code = 200, content = "no licence", action = "fail", error_class = "{error_class}"'
-    sources.rest(resource(f"response_actions = [{{ {rule} }}]"))
-
-    report = await sources.run()
-
-    assert (report.status, report.error_class, len(source_server.seen)) == ("failed", error_class, 1)
-
-
-@pytest.mark.parametrize(
-    ("rule", "fault", "status", "requests"),
-    [
-        ('status_code = 404, action = "ignore"', Fault(status=404), "succeeded", 1),
-        ('status_code = "4xx", action = "ignore"', Fault(status=410), "succeeded", 1),
-        ('status_code = 404, content = "none here", action = "ignore"', Fault(status=404, body=b"x"), "failed", 1),
-        ('status_code = 404, content = "none", action = "ignore"', Fault(status=404, body=b"none"), "succeeded", 1),
-        ('status_code = 418, action = "retry"', Fault(status=418), "succeeded", 2),
-        ('content = "busy", action = "retry"', Fault(status=200, body=b'{"data": "busy"}'), "succeeded", 2),
-        ('content = "empty", action = "ignore"', Fault(status=200, body=b"empty"), "succeeded", 1),
-        ('status_code = "5xx", action = "fail"', Fault(status=503), "failed", 1),
-        ('status_code = 401, action = "refresh_auth"', Fault(status=401), "failed", 1),
-    ],
-)
-async def test_what_an_answer_means_can_be_said(
-    sources: SourceFiles, source_server: SourceServer, rule: str, fault: Fault, status: str, requests: int
-) -> None:
-    source_server.put_script("/things", everything)
-    source_server.fault("/things", fault)
-    sources.rest(resource(f"response_actions = [{{ {rule} }}]"))
-
-    report = await sources.run()
-
-    assert (report.status, len(source_server.seen)) == (status, requests)
-
-
-async def test_only_the_named_statuses_are_tried_again(sources: SourceFiles, source_server: SourceServer) -> None:
-    source_server.put_script("/things", everything)
-    sources.rest(resource(), top="[retry]\nstatus_codes = [418]\nbackoff_factor = 0.01\n")
-    source_server.fault("/things", Fault(status=418))
-
-    assert (await sources.run()).traffic.retries == 1
-
-    source_server.fault("/things", Fault(status=500))
-    report = await sources.run()
-    assert (report.status, report.traffic.requests) == ("failed", 1)
-
-
-@pytest.mark.parametrize(("respect", "waits"), [("true", True), ("false", False)])
-async def test_retry_after_is_waited_for_unless_the_file_says_otherwise(
-    sources: SourceFiles, source_server: SourceServer, respect: str, *, waits: bool
-) -> None:
-    source_server.put_script("/things", everything)
-    source_server.fault("/things", Fault(status=429, headers={"Retry-After": "1"}))
-    sources.rest(resource(), top=f"[retry]\nbackoff_factor = 0.01\nrespect_retry_after = {respect}\n")
-
-    report = await sources.run()
-
-    first, second = source_server.seen
-    assert report.status == "succeeded"
-    assert (second.at - first.at >= 1) is waits
-
-
-async def test_a_wait_longer_than_max_retry_after_ends_the_turn_and_keeps_the_place(
-    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
-) -> None:
-    source_server.put_script("/things", by_cursor)
-    sources.rest(resource(f"paginator = {{ {LATER} }}"), top='[retry]\nmax_retry_after = "PT2S"\n')
-    source_server.fault("/things", Fault(), Fault(status=503, headers={"Retry-After": "90"}))
-
-    report = await sources.run()
-
-    assert (report.status, report.retry_after_seconds, len(source_server.seen)) == ("partial", 90, 2)
-    assert (await sources.run()).status == "succeeded"
-    assert [seen.query.get("after") for seen in source_server.seen] == [None, "3", "3", "6"]
-    assert len(await keys_of(sql)) == 7
