@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import hypothesis
 import pytest
 import structlog
 
@@ -21,6 +22,10 @@ from app.resources import Resources, open_resources
 from app.settings import Settings, load_settings, variables
 from tests.databases import choose, running_server, with_database
 from tests.source_server import SourceServer
+
+# The first text that is drawn on a machine builds Unicode's tables: two seconds that are no fault of its test
+hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("here")
 
 KIND, WHY = choose()
 _numbers = itertools.count(1)
