@@ -47,6 +47,7 @@ def _nothing_leaks_in() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _away_from_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    structlog.reset_defaults()  # a command that an earlier test ran in this process has set its own level
     yield
     structlog.contextvars.clear_contextvars()
 

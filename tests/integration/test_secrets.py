@@ -12,7 +12,6 @@ from urllib.parse import quote, quote_plus
 
 import asyncpg
 import pytest
-import structlog
 
 from app.errors import ConfigError
 from app.observability.logs import configure_logs
@@ -91,7 +90,6 @@ def plot(
     source_server.put_json("/token", lambda _: {"access_token": "granted", "token_type": "Bearer"})
     sources = SourceFiles(resources, tmp_path / "sources", source_server.url)
     yield Plot(sources, source_server, sql, logged.getvalue)
-    structlog.reset_defaults()
     logging.root.handlers = handlers
     logging.root.setLevel(level)
 

@@ -24,7 +24,6 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
         return capsys.readouterr().err.splitlines()
 
     yield written
-    structlog.reset_defaults()
     logging.root.handlers = handlers
     logging.root.setLevel(level)
 
