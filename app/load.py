@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from app.db.engine import WriteSession
-from app.db.normalized_data import insert_new, mark_deleted, upsert_changed
+from app.db.normalized_data import delete_rows, insert_new, upsert_changed
 from app.db.raw_data import append_plain_rows, append_raw_rows
 from app.records import Counts, DeletedRows, NormalizedRows, PlainRawRows, RawKind, RawRow
 
@@ -29,9 +29,14 @@ class StagedBatch:
         return self.counts.inserted + self.resurrected - len(self.deleted_rows)
 
 
-async def load_batch(session: WriteSession, batch: StagedBatch, *, kind: RawKind, source: str, run_id: int) -> Counts:
+async def load_batch(
+    session: WriteSession, batch: StagedBatch, *, kind: RawKind, source: str, run_id: int, hard_deletes: bool
+) -> Counts:
     """
     Write the batch's rows; the caller adds counters and checkpoint, and commits.
+
+    Args:
+        hard_deletes: a row that the source deleted is removed, not hidden.
 
     Returns:
         The batch's counts, completed with what was inserted and updated.
@@ -43,7 +48,7 @@ async def load_batch(session: WriteSession, batch: StagedBatch, *, kind: RawKind
     await append_raw_rows(session, batch.raw_rows, kind=kind, source=source, run_id=run_id)
     copied = await insert_new(session, batch.new_rows, source=source, run_id=run_id)
     inserted, updated = await upsert_changed(session, batch.changed_rows, source=source, run_id=run_id)
-    await mark_deleted(session, batch.deleted_rows, source=source, run_id=run_id)
+    await delete_rows(session, batch.deleted_rows, source=source, run_id=run_id, hard=hard_deletes)
     counts = batch.counts
     counts.inserted = copied + inserted
     counts.updated = updated

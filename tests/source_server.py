@@ -138,6 +138,10 @@ class SourceServer:
         """Queue faults: each spoils one request to the path."""
         self._faults[path].extend(faults)
 
+    def forget_faults(self, path: str) -> None:
+        """Those that no request has met."""
+        self._faults[path].clear()
+
     def requests(self, path: str) -> list[Seen]:
         return [seen for seen in self.seen if seen.path == path]
 

@@ -218,6 +218,7 @@ class EtlRun(Model):
     outdated: Mapped[int] = mapped_column(server_default=ZERO)
     coerced: Mapped[int] = mapped_column(server_default=ZERO)
     raw_rows: Mapped[int] = mapped_column(server_default=ZERO)
+    vanished: Mapped[int] = mapped_column(server_default=ZERO)
     requests: Mapped[int] = mapped_column(server_default=ZERO)
     retries: Mapped[int] = mapped_column(server_default=ZERO)
     bytes_received: Mapped[int] = mapped_column(server_default=ZERO)

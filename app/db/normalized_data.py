@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, DateTime, LargeBinary, Table, Text, any_, bindparam, func, select, text
+from sqlalchemy import BigInteger, DateTime, LargeBinary, Table, Text, any_, bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
@@ -116,12 +116,18 @@ async def upsert_changed(session: WriteSession, rows: NormalizedRows, *, source:
     await session.execute(text(_STAGING))
     await copy_rows(session, _TABLE, _columns(rows), into="normalized_staging", source=source, run_id=run_id)
     inserted, updated = (await session.execute(text(_UPSERT))).one()
+    await session.execute(text("DROP TABLE normalized_staging"))  # a transaction may hold several batches
     return inserted, updated
 
 
-async def mark_deleted(session: WriteSession, rows: DeletedRows, *, source: str, run_id: int) -> None:
-    """Hide rows that the source deleted; each names the raw row that says so."""
+async def delete_rows(session: WriteSession, rows: DeletedRows, *, source: str, run_id: int, hard: bool) -> None:
+    """Hide (or remove, when `hard`) rows that the source deleted; each names the raw row that says so."""
     if not rows:
+        return
+    if hard:
+        table = NormalizedData
+        keys = bindparam(None, rows.source_id, type_=ARRAY(Text))
+        await session.execute(delete(table).where(table.source == source, table.source_id == any_(keys)))
         return
     given: dict[str, tuple[list[Any], Any]] = {
         "source_ids": (rows.source_id, ARRAY(Text)),

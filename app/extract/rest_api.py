@@ -92,6 +92,8 @@ class _Walk:
     _previous: list[str] | None = None
     _key_param: str | None = field(init=False)
     """The parameter that carries the API key."""
+    _bounded: bool = False
+    """A walk ended at max_pages or max_records: there may be more."""
     _promised: bool = False
     """The server itself said that there is a next page."""
     _ahead: dict[str, asyncio.Task[Response]] = field(default_factory=dict)
@@ -183,11 +185,11 @@ class _Walk:
         if following is None:
             return None
         limits = self._paginator
-        if limits.max_records is not None and records_read >= limits.max_records:
+        enough = limits.max_records is not None and records_read >= limits.max_records
+        if enough or (pages >= limits.max_pages and limits.on_max_pages == "stop"):
+            self._bounded = True
             return None
         if pages >= limits.max_pages:
-            if limits.on_max_pages == "stop":
-                return None
             raise SourceMalformedError(
                 f"{redact(following.url)}: more than {limits.max_pages} pages; "
                 'raise max_pages of its paginator, or set on_max_pages = "stop"'
@@ -283,6 +285,7 @@ class _Walk:
             records=records,
             after=cursor,
             last=last,
+            bounded=self._bounded,
             not_modified=response.not_modified,
             body_bytes=len(response.body),
             validators={key: value for key, value in fresh.items() if value} if len(fresh) <= MAX_VALIDATORS else {},

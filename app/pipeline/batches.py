@@ -30,6 +30,8 @@ class Batch:
     after: Cursor | None = None
     """None: the batch ends within a page, which is read again should the run die now."""
     last: bool = False
+    bounded: bool = False
+    """The pass ends here by its own bounds."""
     validators: Mapping[str, Validators] = field(default_factory=dict)
     state: Mapping[str, Any] | None = None
     findings: list[Mapping[str, Any]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Batch:
         self.body_bytes += page.body_bytes
         self.after = page.after
         self.last = page.last
+        self.bounded |= page.bounded
         self.validators = page.validators
         self.state = page.state
         self.findings += page.findings

@@ -30,15 +30,20 @@ def must_remap(checkpoint: Checkpoint) -> bool:
     return checkpoint.mapping_hash not in {None, checkpoint.pass_mapping_hash}
 
 
-def after_batch(checkpoint: Checkpoint, batch: Batch) -> Checkpoint:
-    """Where the checkpoint stands once this batch is committed."""
+def after_batch(checkpoint: Checkpoint, batch: Batch, *, proves_all: bool = True) -> Checkpoint:
+    """
+    Where the checkpoint stands once this batch is committed.
+
+    Args:
+        proves_all: a pass that ends with this batch need not be made again while the source stays as it is.
+    """
     if batch.state is not None:
         checkpoint = replace(checkpoint, state=batch.state)
     if batch.last:
         return replace(
             checkpoint,
             cursor=Cursor(),
-            validators=batch.validators,
+            validators=batch.validators if proves_all else {},
             mapping_hash=checkpoint.pass_mapping_hash,
         )
     if batch.after is None:

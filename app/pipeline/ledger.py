@@ -148,7 +148,7 @@ def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outc
     if not counts.balanced:
         return "failed", None
     incremental = run.source.is_incremental and bool(run.checkpoint.state.get("cursor_value"))
-    if counts.extracted:
+    if counts.extracted or counts.vanished:
         outcome: Outcome = "changed" if counts.written else "no_new_data"
     elif run.not_modified_pages:
         return "succeeded", "not_modified"
@@ -161,8 +161,9 @@ def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outc
         complete=not incremental and not run.not_modified_pages,
     )
     run.complaints += verdict.complaints
-    run.findings += [{"code": complaint.code, "detail": complaint.detail} for complaint in verdict.complaints]
-    return verdict.status, outcome
+    run.findings += [{"code": complaint.code, "detail": complaint.detail} for complaint in run.complaints]
+    status = "suspect" if run.complaints and verdict.status == "succeeded" else verdict.status
+    return status, outcome
 
 
 def _explain(run: OpenRun, error: BaseException | None) -> tuple[str | None, str | None]:

@@ -1,10 +1,10 @@
 """One run: extract → land → normalize → load, batch by batch, each batch one transaction."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -17,7 +17,7 @@ from app.db.locks import Presence
 from app.db.normalized_data import read_current
 from app.db.parents import read_parents
 from app.db.raw_data import read_unloaded
-from app.errors import SourceError, StoreConflictError, StoreUnavailableError
+from app.db.transactions import Transactions, open_transactions
 from app.extract.http import Fetcher
 from app.extract.kinds import read_pages
 from app.land import Landed, land_records
@@ -25,11 +25,13 @@ from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.batches import Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
+from app.pipeline.flights import open_flights
 from app.pipeline.known import drop_known_versions
+from app.pipeline.lease import while_leased
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
+from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
-from app.records import Counts, CurrentRow, RunReport
-from app.sources.resource import ResourceSpec
+from app.records import Counts, CurrentRow, Cursor, RunReport
 
 log = structlog.get_logger()
 
@@ -47,14 +49,6 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-
-MAX_FLIGHTS: Final = 3
-"""Batches of one run being written at once: PostgreSQL works on one while others are encoded and sent."""
-
-
-class _Flight(NamedTuple):
-    task: asyncio.Task[None]
-    keys: set[str]
 
 
 async def run_source(
@@ -77,24 +71,33 @@ async def run_source(
     async with open_run(order, database=database, presence=presence) as run:
         if run is None:
             return None
-        work = _Work(order.source, run, database=database, fetcher=fetcher, on_progress=on_progress)
-        await _alongside(work.pump(), _keep_lease(run, database))
+        run.checkpoint = begin_pass(run.checkpoint, order.source)
+        replaced = order.source.table.is_replaced
+        # Where no row is, none can be absent
+        whole = order.source.table.is_whole and (replaced or run.checkpoint.row_count > 0)
+        async with open_transactions(database, hold=whole, altogether=replaced) as transactions:
+            work = _Work(run, transactions, database=database, fetcher=fetcher, on_progress=on_progress)
+            if whole:
+                work.snapshot = Snapshot(run, transactions)
+                await work.snapshot.open()
+            await while_leased(work.pump(), run, database)
     return run.report
 
 
 class _Work:
     def __init__(
         self,
-        source: ResourceSpec,
         run: OpenRun,
+        transactions: Transactions,
         *,
         database: Database,
         fetcher: Fetcher,
         on_progress: OnProgress | None,
     ) -> None:
-        run.checkpoint = begin_pass(run.checkpoint, source)
-        self._source = source
+        self.snapshot: Snapshot | None = None
+        self._source = run.source
         self._run = run
+        self._transactions = transactions
         self._database = database
         self._fetcher = fetcher
         self._on_progress = on_progress
@@ -102,45 +105,42 @@ class _Work:
         self._row_ids = normalized_ids(database)
         self._rules: StagingRules | None = None
         # With no rows of this source there is nothing to look up; a key that comes twice is met by KeyTakenError
-        self._fresh = run.checkpoint.row_count == 0
+        self._fresh = run.checkpoint.row_count == 0 and not transactions.altogether
         self._body_bytes = run.checkpoint.cursor.byte_offset
+        self._held_back, self._held_back_rows = Counts(), 0
+        """Of batches that are not committed yet: a pass that replaces commits as one."""
 
     async def pump(self) -> None:
+        """Read the source to its end; again, where a snapshot is to be taken and some pages came without records."""
+        await self._pump()
+        if self.snapshot is not None and self.snapshot.is_patchy:
+            await self.snapshot.begin_again()
+            self._run.checkpoint = replace(self._run.checkpoint, cursor=Cursor(), validators={})
+            self._run.not_modified_pages = 0
+            await self._pump()
+
+    async def _pump(self) -> None:
         """Stage a batch while those before it are written; they commit in order."""
-        flights: deque[_Flight] = deque()
-        try:
-            async for batch in batches(
-                read_pages(
-                    self._source,
-                    self._run.checkpoint,
-                    fetcher=self._fetcher,
-                    traffic=self._run.traffic,
-                    now=utc_now(),
-                    read_parents=self._read_parents,
-                )
-            ):
+        pages = read_pages(
+            self._source,
+            self._run.checkpoint,
+            fetcher=self._fetcher,
+            traffic=self._run.traffic,
+            now=utc_now(),
+            read_parents=self._read_parents,
+        )
+        async with open_flights() as flights:
+            async for batch in batches(pages):
                 landed = await self._land(batch)
-                keys = landed.keys
+                if self._transactions.altogether:
+                    await flights.arrive()  # they share one connection
+                if self.snapshot is not None:
+                    await self.snapshot.meet(batch, landed)
                 # A batch may neither look up nor write keys that another one is writing: it would see them
                 # too early, or block a transaction that it waits for itself
-                while any(not keys.isdisjoint(flight.keys) for flight in flights):
-                    await flights.popleft().task
+                await flights.clear_of(landed.keys)
                 staged = await self._stage(batch, landed)
-                if len(flights) == MAX_FLIGHTS:
-                    await flights.popleft().task
-                before = flights[-1].task if flights else None
-                flights.append(_Flight(asyncio.create_task(self._commit(batch, landed, staged, before=before)), keys))
-            while flights:
-                await flights.popleft().task
-        except SourceError:
-            # What came whole before the fault is kept
-            while flights:
-                await flights.popleft().task
-            raise
-        finally:
-            for flight in flights:
-                flight.task.cancel()
-            await asyncio.gather(*(flight.task for flight in flights), return_exceptions=True)
+                await flights.begin(partial(self._commit, batch, landed, staged), landed.keys)
 
     def _read_parents(self, parent: str, begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         return read_parents(self._database, f"{self._source.source}.{parent}", begin)
@@ -173,14 +173,14 @@ class _Work:
         assert self._rules is not None
         current: dict[str, CurrentRow] = {}
         if not self._fresh:
-            async with self._database.read() as session:
+            async with self._transactions.reading() as session:
                 current = await read_current(session, source=self._source.name, source_ids=list(landed.keys))
         await self._raw_ids.reserve(len(landed))
         await self._row_ids.reserve(len(landed))
         staged = stage(landed, current, rules=self._rules, pages=batch.pages)
         unloaded = [(row.source_id, row.content_hash) for row in staged.raw_rows if row.disposition != "loaded"]
         if unloaded:
-            async with self._database.read() as session:
+            async with self._transactions.reading() as session:
                 known = await read_unloaded(
                     session, kind=self._source.raw_kind, source=self._source.name, versions=unloaded
                 )
@@ -188,7 +188,7 @@ class _Work:
         return staged
 
     async def _commit(
-        self, batch: Batch, landed: Landed, staged: StagedBatch, *, before: asyncio.Task[None] | None
+        self, batch: Batch, landed: Landed, staged: StagedBatch, before: asyncio.Task[None] | None
     ) -> None:
         try:
             await self._write(batch, staged, before=before)
@@ -199,23 +199,48 @@ class _Work:
 
     async def _write(self, batch: Batch, staged: StagedBatch, *, before: asyncio.Task[None] | None) -> None:
         run, began = self._run, monotonic()
-        async with self._database.write() as session:
+        # A pass that must be read again has no last batch yet
+        last = batch.last and not (self.snapshot is not None and self.snapshot.is_patchy)
+        absence = Absence()
+        async with self._transactions.writing(last=last) as session:
             counts = await load_batch(
-                session, staged, kind=self._source.raw_kind, source=self._source.name, run_id=run.run_id
+                session,
+                staged,
+                kind=self._source.raw_kind,
+                source=self._source.name,
+                run_id=run.run_id,
+                hard_deletes=self._source.table.deletes.mode == "hard",
             )
+            new_rows = staged.net_rows
             if before is not None:
                 await before
-            await runs.add_counts(session, run.run_id, counts)
-            checkpoint = await checkpoints.move_checkpoint(
-                session, run.checkpoint, after_batch(run.checkpoint, batch), new_rows=staged.net_rows
-            )
-        run.checkpoint = checkpoint
+            if last and self.snapshot is not None:
+                absence = await self.snapshot.settle(session)
+                counts.vanished = absence.vanished
+            checkpoint = run.checkpoint
+            if last or not self._transactions.altogether:
+                counts.add(self._held_back)
+                await runs.add_counts(session, run.run_id, counts)
+                checkpoint = await checkpoints.move_checkpoint(
+                    session,
+                    run.checkpoint,
+                    # Only a pass that settled what is absent proves that nothing is left to be done
+                    after_batch(run.checkpoint, batch, proves_all=last and absence.settled),
+                    new_rows=new_rows + self._held_back_rows - absence.vanished,
+                )
+        if checkpoint is run.checkpoint:
+            self._held_back.add(counts)
+            self._held_back_rows += new_rows
+        else:
+            run.checkpoint = checkpoint
+            run.counts.add(counts)
+            self._tell(batch, counts, seconds=monotonic() - began)
         run.not_modified_pages += batch.not_modified
         run.findings += [dict(finding) for finding in batch.findings]
+        if absence.complaint is not None:
+            run.complaints.append(absence.complaint)
         self._body_bytes += batch.body_bytes
-        for item in fields(Counts):
-            setattr(run.counts, item.name, getattr(run.counts, item.name) + getattr(counts, item.name))
-        self._tell(batch, counts, seconds=monotonic() - began)
+        self._show_progress(complete=batch.last)
 
     def _tell(self, batch: Batch, counts: Counts, *, seconds: float) -> None:
         for page, records in batch.parts:
@@ -228,45 +253,9 @@ class _Work:
             seconds=round(seconds, 3),
             **shown,
         )
+
+    def _show_progress(self, *, complete: bool) -> None:
         if self._on_progress is not None:
+            counts = self._held_back if self._transactions.altogether and not complete else self._run.counts
             size = self._run.input.get("size_bytes")
-            progress = Progress(self._source.name, self._run.counts, self._body_bytes, size, complete=batch.last)
-            self._on_progress(progress)
-
-
-async def _keep_lease(run: OpenRun, database: Database) -> None:
-    """
-    Renew the lease three times in its life, until cancelled.
-
-    Raises:
-        StoreConflictError: it was taken over; this run must stop.
-    """
-    while True:
-        await asyncio.sleep(run.lease_seconds / 3)
-        try:
-            async with database.write() as session:
-                # The run's row first, then the checkpoint's: the order in which a batch locks them
-                await runs.beat(session, run.run_id)
-                held = await checkpoints.renew_lease(session, run.checkpoint, lease_seconds=run.lease_seconds)
-        except StoreUnavailableError as error:
-            # The next batch will find out by itself, and its epoch keeps it honest
-            log.warning("heartbeat_failed", reason=str(error))
-            continue
-        if not held:
-            raise StoreConflictError(
-                f"{run.checkpoint.source}: lost its lease (epoch {run.checkpoint.epoch}) to another process"
-            )
-
-
-async def _alongside(main: Coroutine[Any, Any, None], side: Coroutine[Any, Any, None]) -> None:
-    """Run `main` to its end; should `side`, which only ends by failing, fail first, stop `main` and raise that."""
-    tasks = [asyncio.create_task(main), asyncio.create_task(side)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
-            tasks[1].result()
-        tasks[0].result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self._on_progress(Progress(self._source.name, counts, self._body_bytes, size, complete=complete))

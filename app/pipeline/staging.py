@@ -116,7 +116,9 @@ class _Staging:
             if index in landed.rejections or index in landed.filtered or source_id is None:
                 continue
             there = current.get(source_id)
-            same = there is not None and (there.content_hash == content_hash or self._rules.append)
+            same = there is not None and (
+                (there.content_hash == content_hash and not there.deleted) or self._rules.append
+            )
             if same and not self._rules.remap and source_id not in self._repeated:
                 self._counts.unchanged += 1
             else:
@@ -157,7 +159,8 @@ class _Staging:
         there = self._current.get(source_id)
         known_hash = earlier.content_hash if earlier else there.content_hash if there else None
         same = known_hash == content_hash or (self._rules.append and known_hash is not None)
-        if same and (earlier or not self._rules.remap):
+        returned = there is not None and there.deleted and not self._rules.append
+        if same and (earlier or not (self._rules.remap or returned)):
             self._counts.unchanged += 1
         elif is_outdated(updated_at, earlier, there):
             self._counts.outdated += 1
@@ -176,7 +179,8 @@ class _Staging:
     def _write_pending(self, normalized: Normalized) -> None:
         for source_id, version in self._pending.items():
             there = self._current.get(source_id)
-            if there is not None and there.content_hash == version.content_hash and version.raw_at is not None:
+            back = there is not None and there.content_hash == version.content_hash and not there.deleted
+            if back and version.raw_at is not None:
                 # Overtaken within the batch, and back where it was: nothing to write
                 self._counts.unchanged += 1
                 self._forget(version.raw_at)

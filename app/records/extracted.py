@@ -106,6 +106,8 @@ class Page:
     """Where to go on once this page is committed."""
     last: bool = False
     """The pass is complete with this page."""
+    bounded: bool = False
+    """The last page, because the paginator was told to stop here: there may be more at the source."""
     not_modified: bool = False
     """The source said that nothing changed; there are no records."""
     body_bytes: int = 0

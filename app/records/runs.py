@@ -1,7 +1,7 @@
 """What is known of a run, and of a resource between two runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 from uuid import UUID
 
@@ -38,16 +38,23 @@ class Counts:
     """Older than what is there, so refused."""
     coerced: int = 0
     """Loaded with a note; not part of the balance."""
+    vanished: int = 0
+    """Rows deleted because a complete pass did not bring them; not part of the balance."""
     raw_rows: int = 0
 
     @property
     def written(self) -> int:
         """Rows of `normalized_data` that changed."""
-        return self.inserted + self.updated + self.deleted
+        return self.inserted + self.updated + self.deleted + self.vanished
 
     @property
     def accounted(self) -> int:
-        return self.written + self.unchanged + self.filtered + self.duplicate + self.rejected + self.outdated
+        loaded = self.inserted + self.updated + self.deleted
+        return loaded + self.unchanged + self.filtered + self.duplicate + self.rejected + self.outdated
+
+    def add(self, other: "Counts") -> None:
+        for item in fields(Counts):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     @property
     def balanced(self) -> bool:

@@ -122,10 +122,29 @@ ContractSpec = Annotated[SchemaContract, BeforeValidator(_contract, json_schema_
 
 
 class Deletes(Spec):
-    """How records that the source deleted are known."""
+    """How records that the source deleted are known, and what becomes of their rows."""
 
-    mode: Literal["none", "soft"] = "soft"
-    detect: Literal["flag"] = Field("flag", description="flag: the record says so itself, see `mapping.deleted`.")
+    mode: Literal["none", "soft", "hard"] = Field(
+        "soft", description="soft: the row is hidden; hard: it is removed, its raw rows stay."
+    )
+    detect: Literal["flag", "snapshot"] = Field(
+        "flag",
+        description="flag: the record says so itself, see `mapping.deleted`; "
+        "snapshot: also, a complete pass did not bring it.",
+    )
+    guard_ratio: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="When a larger share of the rows is absent, none is deleted, and the run is suspect; "
+        "0.2 for snapshot when omitted, and no bound for replace.",
+    )
+
+    @model_validator(mode="after")
+    def _deletes_something(self) -> Self:
+        if self.detect == "snapshot" and self.mode == "none":
+            raise ValueError('detect = "snapshot" finds what mode = "none" leaves alone; give mode = "soft" or "hard"')
+        return self
 
 
 class Expect(Spec):

@@ -106,7 +106,9 @@ class ResourceSpec:
     @property
     def mapping_hash(self) -> str:
         """Changes when the same records would normalize to other rows."""
-        part = _said(self.table, include={"primary_key", "mapping", "filter", "schema_contract", "deletes"})
+        part = _said(self.table, include={"primary_key", "mapping", "filter", "schema_contract"})
+        if self.table.deletes.mode == "none":
+            part["deletes"] = {"mode": "none"}
         if isinstance(self.table, CsvResource):
             part["null_values"] = self.table.format.null_values
         return _hash(part)

@@ -62,16 +62,45 @@ class _Resource(Spec):
     name: Name
     selected: bool = True
     primary_key: Names = ()
-    write_disposition: Literal["merge", "append"] = "merge"
+    write_disposition: Literal["merge", "append", "replace"] = "merge"
     schema_contract: ContractSpec = Field(default_factory=dict, validate_default=True)
     filter: tuple[Filter, ...] = ()
     mapping: Mapping = Field(default_factory=Mapping)
     deletes: Deletes = Field(default_factory=Deletes)
     expect: Expect = Field(default_factory=Expect)
 
+    @property
+    def is_whole(self) -> bool:
+        """What a pass does not bring is gone: each must meet every record."""
+        return self.write_disposition == "replace" or self.deletes.detect == "snapshot"
+
+    @model_validator(mode="after")
+    def _absence_means_one_thing(self) -> Self:
+        if self.deletes.detect == "snapshot" and self.write_disposition != "merge":
+            raise ValueError(
+                f'deletes.detect = "snapshot" goes with write_disposition = "merge"; {self.write_disposition} '
+                + ("replaces what did not come by itself" if self.is_replaced else "leaves rows as they are")
+            )
+        if self.deletes.guard_ratio is not None and not self.is_whole:
+            raise ValueError('deletes.guard_ratio needs deletes.detect = "snapshot" or write_disposition = "replace"')
+        return self
+
+    @property
+    def is_replaced(self) -> bool:
+        return self.write_disposition == "replace"
+
 
 class RestResource(_Resource):
     endpoint: Endpoint = Field(default_factory=Endpoint)
+
+    @model_validator(mode="after")
+    def _whole_passes_are_not_incremental(self) -> Self:
+        if self.is_whole and self.endpoint.incremental is not None:
+            key = 'write_disposition = "replace"' if self.is_replaced else 'deletes.detect = "snapshot"'
+            raise ValueError(
+                f"{key} needs passes that bring everything; endpoint.incremental asks only for what changed"
+            )
+        return self
 
 
 class CsvResource(_Resource):

@@ -31,6 +31,9 @@ ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
 VALUES: Final[Mapping[tuple[str, str], str]] = {
     ("write_disposition", "append_deduped"): "merge",
     ("write_disposition", "incremental"): "merge",
+    ("write_disposition", "truncate_insert"): "replace",
+    ("write_disposition", "full-refresh"): "replace",
+    ("write_disposition", "full_refresh_overwrite"): "replace",
     ("data_type", "discard_row"): "reject_row",
     ("schema_contract", "discard_row"): "reject_row",
 }
@@ -71,10 +74,6 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 
 NOT_YET: Final[Mapping[str, str]] = {
     "schedule.max_staleness": "freshness",
-    "resources.write_disposition=replace": "swapping a whole resource",
-    "resources.deletes.detect=snapshot": "deletes by snapshot",
-    "resources.deletes.guard_ratio": "deletes by snapshot",
-    "resources.deletes.mode=hard": "hard deletes",
     "resources.expect.volume_drop": "comparison with earlier runs",
     "resources.expect.volume_rise": "comparison with earlier runs",
     "resources.expect.not_null": "column checks",

@@ -1,0 +1,70 @@
+"""Batches of one run that are being written: side by side, committed in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+from app.errors import SourceError
+
+MAX_FLIGHTS: Final = 3
+"""Batches of one run being written at once: PostgreSQL works on one while others are encoded and sent."""
+
+Write = Callable[[asyncio.Task[None] | None], Coroutine[Any, Any, None]]
+"""Writes a batch; it is given the batch before it, to commit after that."""
+
+
+class _Flight(NamedTuple):
+    task: asyncio.Task[None]
+    keys: set[str]
+
+
+class Flights:
+    def __init__(self) -> None:
+        self._flights: deque[_Flight] = deque()
+
+    async def begin(self, write: Write, keys: set[str]) -> None:
+        """Write a batch, once there is room."""
+        if len(self._flights) == MAX_FLIGHTS:
+            await self._first()
+        before = self._flights[-1].task if self._flights else None
+        self._flights.append(_Flight(asyncio.create_task(write(before)), keys))
+
+    async def arrive(self) -> None:
+        """All are committed."""
+        while self._flights:
+            await self._first()
+
+    async def clear_of(self, keys: set[str]) -> None:
+        """None that is being written has one of these keys."""
+        while any(not keys.isdisjoint(flight.keys) for flight in self._flights):
+            await self._first()
+
+    async def cancel(self) -> None:
+        for flight in self._flights:
+            flight.task.cancel()
+        await asyncio.gather(*(flight.task for flight in self._flights), return_exceptions=True)
+
+    async def _first(self) -> None:
+        await self._flights.popleft().task
+
+
+@asynccontextmanager
+async def open_flights() -> AsyncIterator[Flights]:
+    """
+    All have arrived when the block ends.
+
+    When it fails, those on their way are cancelled; unless the source is at
+    fault: what came whole before the fault is kept.
+    """
+    flights = Flights()
+    try:
+        try:
+            yield flights
+        except SourceError:
+            await flights.arrive()
+            raise
+        await flights.arrive()
+    finally:
+        await flights.cancel()

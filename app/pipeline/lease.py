@@ -1,0 +1,62 @@
+"""A run works only while its lease holds."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from app.db import checkpoints, runs
+from app.db.engine import Database
+from app.errors import StoreConflictError, StoreUnavailableError
+from app.pipeline.ledger import OpenRun
+
+log = structlog.get_logger()
+
+
+async def while_leased(work: Coroutine[Any, Any, None], run: OpenRun, database: Database) -> None:
+    """
+    Do the work of a run, and keep its lease meanwhile.
+
+    Raises:
+        StoreConflictError: the lease was taken over; the work was stopped.
+    """
+    await _alongside(work, _keep_lease(run, database))
+
+
+async def _keep_lease(run: OpenRun, database: Database) -> None:
+    """
+    Renew the lease three times in its life, until cancelled.
+
+    Raises:
+        StoreConflictError: it was taken over; this run must stop.
+    """
+    while True:
+        await asyncio.sleep(run.lease_seconds / 3)
+        try:
+            async with database.write() as session:
+                # The run's row first, then the checkpoint's: the order in which a batch locks them
+                await runs.beat(session, run.run_id)
+                held = await checkpoints.renew_lease(session, run.checkpoint, lease_seconds=run.lease_seconds)
+        except StoreUnavailableError as error:
+            # The next batch will find out by itself, and its epoch keeps it honest
+            log.warning("heartbeat_failed", reason=str(error))
+            continue
+        if not held:
+            raise StoreConflictError(
+                f"{run.checkpoint.source}: lost its lease (epoch {run.checkpoint.epoch}) to another process"
+            )
+
+
+async def _alongside(main: Coroutine[Any, Any, None], side: Coroutine[Any, Any, None]) -> None:
+    """Run `main` to its end; should `side`, which only ends by failing, fail first, stop `main` and raise that."""
+    tasks = [asyncio.create_task(main), asyncio.create_task(side)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            tasks[1].result()
+        tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
