@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import data, health, sources, stats
+from app.api import data, deletes, health, sources, stats
 from app.api.docs import mount_docs
 from app.api.problems import install_problem_handlers
 from app.api.request_log import RequestLog
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         docs_url=None,
         redoc_url=None,
     )
-    for router in (data.router, health.router, stats.router, sources.router):
+    for router in (data.router, health.router, stats.router, sources.router, deletes.router):
         app.include_router(router)
     mount_docs(app)
     install_problem_handlers(app)

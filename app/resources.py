@@ -72,6 +72,20 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
 
 
 @asynccontextmanager
+async def open_ready(settings: Settings) -> AsyncIterator[Resources]:
+    """
+    The same, with the schema at head: for a command that does one thing and ends.
+
+    Raises:
+        StoreUnavailableError: the database cannot be reached.
+    """
+    async with open_resources(settings) as resources:
+        if not await resources.prepare_schema():
+            raise StoreUnavailableError("the database cannot be reached; see the log")
+        yield resources
+
+
+@asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """The database alone, for tools that need nothing else."""
     async with AsyncExitStack() as stack:

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from app.api.problems import ProblemError
 from app.db.engine import Database, ReadSession
+from app.errors import ConfigError
 from app.resources import Resources
+from app.sources.resource import ResourceSpec
 
 READ_TIMEOUT_SECONDS: Final = 10.0
 
@@ -25,6 +29,17 @@ async def get_read_session(request: Request) -> AsyncIterator[ReadSession]:
     """One snapshot for the whole request; a read that takes too long is given up."""
     async with asyncio.timeout(READ_TIMEOUT_SECONDS), get_database(request).read() as session:
         yield session
+
+
+def select_sources(resources: Resources, name: str) -> list[ResourceSpec]:
+    """
+    Raises:
+        ProblemError: 404, naming the sources there are.
+    """
+    try:
+        return resources.catalog.select([name])
+    except ConfigError as error:
+        raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from error
 
 
 ResourcesDep = Annotated[Resources, Depends(get_resources)]

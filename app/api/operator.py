@@ -9,7 +9,7 @@ from fastapi import Depends, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.deps import ResourcesDep
-from app.api.problems import ProblemError
+from app.api.problems import ProblemError, problem_responses
 
 _bearer = HTTPBearer(auto_error=False, description="OPERATOR_TOKEN")
 
@@ -36,3 +36,7 @@ def require_operator(
 
 
 Operator = Depends(require_operator)
+LOCKED = problem_responses(
+    _401="The operator's token is missing or wrong.", _403="No operator's token is configured.", _404="No such source."
+)
+"""What a route of the operator's may answer instead."""

@@ -117,3 +117,16 @@ class PreviewedRow(BaseModel):
     notes: list[dict[str, str]]
     becomes: str
     rejection: dict[str, Any] | None
+
+
+class WaitingItem(BaseModel):
+    """Rows of a resource that are absent at its source and still here."""
+
+    source: str
+    refused: str | None = Field(description="Why they were not deleted; null: they wait for a second pass.")
+    count: int
+    keys: list[str] = Field(description="The first hundred of them.")
+
+
+class DeletesDecided(BaseModel):
+    vanished: int = Field(description="Rows deleted.")

@@ -6,21 +6,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from app.api.deps import ResourcesDep
-from app.api.operator import Operator
+from app.api.deps import ResourcesDep, select_sources
+from app.api.operator import LOCKED, Operator
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import CheckReport, PreviewedRow, SourceItem
-from app.errors import ConfigError, EtlError
+from app.errors import EtlError
 from app.operations import sources as operations
-from app.resources import Resources
 from app.sources.reading import json_schema
-from app.sources.resource import ResourceSpec
 
 router = APIRouter(prefix="/sources", tags=["sources"])
-
-_LOCKED = problem_responses(
-    _401="The operator's token is missing or wrong.", _403="No operator's token is configured.", _404="No such source."
-)
 
 
 @router.get("")
@@ -35,16 +29,16 @@ async def get_schema() -> dict[str, Any]:
     return json_schema()
 
 
-@router.get("/{name}/config", dependencies=[Operator], responses=_LOCKED)
+@router.get("/{name}/config", dependencies=[Operator], responses=LOCKED)
 async def get_config(name: str, resources: ResourcesDep) -> list[dict[str, Any]]:
     """A source as it is understood, defaults and all; secrets stay references."""
-    return [dict(operations.resolved(spec)) for spec in _select(resources, name)]
+    return [dict(operations.resolved(spec)) for spec in select_sources(resources, name)]
 
 
-@router.post("/{name}/check", dependencies=[Operator], responses=_LOCKED)
+@router.post("/{name}/check", dependencies=[Operator], responses=LOCKED)
 async def check_source(name: str, resources: ResourcesDep) -> list[CheckReport]:
     """Ask for the first page and look at it; nothing is written."""
-    found = _select(resources, name)
+    found = select_sources(resources, name)
     reports = [await operations.check(spec, resources.fetcher, among=resources.catalog) for spec in found]
     return [CheckReport(**asdict(report)) for report in reports]
 
@@ -52,24 +46,17 @@ async def check_source(name: str, resources: ResourcesDep) -> list[CheckReport]:
 @router.post(
     "/{name}/preview",
     dependencies=[Operator],
-    responses=_LOCKED | problem_responses(_502="The source did not deliver."),
+    responses=LOCKED | problem_responses(_502="The source did not deliver."),
 )
 async def preview_source(
     name: str, resources: ResourcesDep, rows: Annotated[int, Query(ge=1, le=100)] = 5
 ) -> list[PreviewedRow]:
     """The first records as received, and as they would be loaded; nothing is written."""
     shown: list[PreviewedRow] = []
-    for spec in _select(resources, name):
+    for spec in select_sources(resources, name):
         try:
             found = await operations.preview(spec, resources.fetcher, limit=rows, among=resources.catalog)
         except EtlError as error:
             raise ProblemError(HTTPStatus.BAD_GATEWAY, str(error)) from error
         shown += [PreviewedRow(source=spec.name, **asdict(row)) for row in found]
     return shown
-
-
-def _select(resources: Resources, name: str) -> list[ResourceSpec]:
-    try:
-        return resources.catalog.select([name])
-    except ConfigError as error:
-        raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from error

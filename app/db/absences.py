@@ -30,6 +30,12 @@ WHERE source = :source AND deleted_at IS NULL
     AND NOT EXISTS (SELECT FROM met_keys WHERE met_keys.source_id = held.source_id)
 """
 
+_THESE: Final = """
+CREATE TEMPORARY TABLE absent_rows ON COMMIT DROP AS
+SELECT source_id, raw_id FROM normalized_data
+WHERE source = :source AND deleted_at IS NULL AND source_id = ANY(CAST(:source_ids AS text[]))
+"""
+
 _KEEP: Final = """
 DELETE FROM absent_rows
 WHERE source_id NOT IN (SELECT unnest(CAST(:source_ids AS text[])))
@@ -75,6 +81,12 @@ async def find_absent(session: WriteSession, *, source: str) -> int:
     await session.execute(text(_ABSENT), {"source": source})
     found: int = (await session.execute(text("SELECT count(*) FROM absent_rows"))).scalar_one()
     return found
+
+
+async def set_aside(session: WriteSession, *, source: str, source_ids: Sequence[str]) -> None:
+    """Set aside these rows, as far as they are there."""
+    statement = text(_THESE).bindparams(bindparam("source_ids", list(source_ids), type_=ARRAY(Text)), source=source)
+    await session.execute(statement)
 
 
 async def absent_keys(session: WriteSession) -> list[str]:

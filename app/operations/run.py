@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.errors import StoreUnavailableError
 from app.pipeline.run import OnProgress
-from app.resources import open_resources
+from app.resources import open_ready
 from app.scheduler import Tick, run_tick
 from app.settings import Settings
 from app.sources.catalog import open_catalog
@@ -19,7 +18,5 @@ async def run_once(settings: Settings, names: Sequence[str], *, on_progress: OnP
         StoreUnavailableError: the database cannot be reached.
     """
     sources = open_catalog(settings).select(names)
-    async with open_resources(settings) as resources:
-        if not await resources.prepare_schema():
-            raise StoreUnavailableError("the database cannot be reached; see the log")
+    async with open_ready(settings) as resources:
         return await run_tick(resources, sources, trigger="command", on_progress=on_progress)

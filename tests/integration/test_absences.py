@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 
+from app.main import create_app
+from app.operations import deletes
 from app.pipeline import batches
 from app.records import RunReport
 from app.resources import Resources
+from app.settings import load_settings
 from tests.source_files import SourceFiles
 from tests.source_server import Fault, SourceServer
 
@@ -339,3 +343,58 @@ async def test_a_replaced_key_may_come_twice_in_different_batches(
     assert (report.counts.extracted, report.counts.inserted, report.counts.balanced) == (12_000, 6000, True)
     assert await things.sql.fetchval("SELECT name FROM normalized_data WHERE source_id = '5'") == "6005"
     assert await things.sql.fetchval(HELD)
+
+
+@pytest.fixture
+async def refused(things: Things) -> Things:
+    """Ten rows are here, seven at the source, and the guard has refused."""
+    things.describe()
+    things.has(*range(10), etags=True)
+    await things.sources.run()
+    things.has(*range(7), etags=True)
+    await things.sources.run()
+    return things
+
+
+async def test_what_a_guard_refused_is_shown_and_approved_once(refused: Things, resources: Resources) -> None:
+    specs = resources.catalog.select(["s"])
+
+    (shown,) = await deletes.waiting(resources, specs)
+    (report,) = await deletes.approve(resources, specs)
+
+    assert (shown.count, list(shown.keys)) == (3, ["7", "8", "9"])
+    assert "30.0% of them" in str(shown.refused)
+    assert report is not None
+    assert (report.status, report.outcome, report.counts.vanished) == ("succeeded", "changed", 3)
+    assert await refused.live() == "0,1,2,3,4,5,6"
+    assert await deletes.waiting(resources, specs) == []
+    after = await refused.sources.run()
+    assert (after.status, after.counts.vanished) == ("succeeded", 0)
+
+
+async def test_what_is_discarded_stays_until_the_next_pass_asks_again(refused: Things, resources: Resources) -> None:
+    specs = resources.catalog.select(["s"])
+
+    await deletes.discard(resources, specs)
+
+    assert await deletes.waiting(resources, specs) == []
+    assert await refused.live() == "0,1,2,3,4,5,6,7,8,9"
+    assert (await refused.sources.run()).status == "suspect"
+
+
+async def test_the_operator_decides_over_http(refused: Things, resources: Resources) -> None:
+    resources.settings = load_settings(OPERATOR_TOKEN="let-me")
+    app = create_app(resources=resources)
+    app.state.resources = resources  # the lifespan would run the scheduler
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        stranger = await client.post("/sources/s/deletes", json={"decision": "approve"})
+        client.headers["Authorization"] = "Bearer let-me"
+        shown = await client.get("/sources/s/deletes")
+        wrong = await client.post("/sources/s/deletes", json={"decision": "maybe"})
+        approved = await client.post("/sources/s/deletes", json={"decision": "approve"})
+        nobody = await client.get("/sources/nobody/deletes")
+
+    assert (stranger.status_code, wrong.status_code, nobody.status_code) == (401, 422, 404)
+    assert shown.json()[0]["count"] == 3
+    assert (approved.status_code, approved.json()) == (200, {"vanished": 3})
