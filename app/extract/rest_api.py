@@ -112,7 +112,7 @@ class _Walk:
         self._key_param = auth.name if in_query and isinstance(auth, ApiKeyAuth) else None
         self.increment = Increment(endpoint.incremental, Progress.of(state), self.now) if endpoint.incremental else None
         several = parent_fields(endpoint) or endpoint.partitions
-        if self.increment is not None and (several or self.increment.spec.step):
+        if self.increment is not None and (several or endpoint.window_seconds is not None):
             self.increment.ordered = False  # the order of one walk says nothing about the next
 
     async def pages(self) -> AsyncGenerator[Page, None]:

@@ -64,8 +64,8 @@ async def _all(
     alone = [Scope(values=values)]
     if endpoint.partitions:
         alone = [Scope(f"{at:06d}", values, params) for at, params in enumerate(endpoint.partitions)]
-    elif increment is not None and increment.spec.step is not None:
-        alone = _windows(increment, increment.spec.step)
+    elif increment is not None and (window_seconds := endpoint.window_seconds) is not None:
+        alone = _windows(increment, window_seconds)
     for scope in alone:
         if scope.key >= begin:
             yield scope

@@ -109,6 +109,17 @@ class Endpoint(Spec):
             raise ValueError(f"{{{min(names)}}} needs endpoint.incremental, which says what it stands for")
         return self
 
+    @property
+    def window_seconds(self) -> float | None:
+        """
+        How much one walk asks for; None: everything from the start.
+
+        A request that cannot say {incremental.end_value} would bring all that follows, window after window.
+        """
+        texts = _texts([self.path, self.params, self.json_body, self.data])
+        ends = any("incremental.end_value" in placeholders(text) for text in texts)
+        return self.incremental.step if self.incremental and ends else None
+
     @model_validator(mode="after")
     def _has_one_body(self) -> Self:
         if self.json_body is not None and self.data is not None:
