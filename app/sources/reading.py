@@ -3,6 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,9 +140,33 @@ def _place(loc: Sequence[int | str], tree: Any) -> str:
 def _advice(key: str) -> str:
     if key in ELSEWHERE:
         return f": {ELSEWHERE[key]}"
-    close = difflib.get_close_matches(key, [known for known in _all_keys() if known != key], n=1)
+    places = _places()
+    alike = difflib.get_close_matches(key, [known for known in places if known != key], n=1, cutoff=0.85)
+    if key in places and not alike:
+        return f" here; its place is {' or '.join(sorted(places[key])[:3])}"
+    close = alike or difflib.get_close_matches(key, sorted(places), n=1)
     return f"; did you mean {close[0]}?" if close else "; `etl sources schema` prints all keys"
 
 
-def _all_keys() -> list[str]:
-    return sorted({key for table in ADAPTER.json_schema()["$defs"].values() for key in table.get("properties", {})})
+@cache
+def _places() -> dict[str, set[str]]:
+    """Each key of the format, with the tables in which it means something."""
+    schema = ADAPTER.json_schema()
+    found: dict[str, set[str]] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, list):
+            for item in node:
+                walk(item, path)
+        elif isinstance(node, dict):
+            if "$ref" in node:
+                walk(schema["$defs"][node["$ref"].rpartition("/")[2]], path)
+            for below in ("anyOf", "oneOf", "items", "prefixItems"):
+                walk(node.get(below), path)
+            for key, value in node.get("properties", {}).items():
+                here = f"{path}.{key}" if path else key
+                found.setdefault(key, set()).add(here)
+                walk(value, here)
+
+    walk(schema, "")
+    return found

@@ -153,6 +153,11 @@ def test_a_foreign_word_in_the_wrong_place_is_answered_with_where_it_belongs(wor
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        (
+            rest(endpoint='write_disposition = "append"'),
+            "resources.things.endpoint.write_disposition: unknown key here; its place is resources.write_disposition",
+        ),
+        (rest(client="cron = 'x'"), "client.cron: unknown key: here [schedule] cron"),
         (rest(client='auths = { a = "b" }'), "client.auths: unknown key; did you mean auth?"),
         pytest.param(rest(client='header = { a = "b" }'), "client.header: unknown key; did you mean headers?"),
         (rest(resource="primarykey = 'id'"), "resources.things.primarykey: unknown key; did you mean primary_key?"),
