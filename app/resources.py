@@ -11,6 +11,7 @@ import structlog
 from app.db import migrate
 from app.db.engine import Database
 from app.db.locks import Presence
+from app.db.pooler import require_sessions
 from app.embedded import EmbeddedServer, running_postgres
 from app.errors import EtlError, StoreUnavailableError
 from app.extract.http import Fetcher
@@ -44,6 +45,7 @@ class Resources:
         """
         if not self.schema_ready:
             try:
+                await require_sessions(self.database)
                 await migrate.upgrade(self.database)
             except StoreUnavailableError as error:
                 log.warning("database_unavailable", doing="migrating", reason=str(error))

@@ -12,7 +12,14 @@ from app.errors import ConfigError, EtlError, StoreConflictError, StoreError, St
 # Classes and codes: PostgreSQL documentation, appendix A.
 _CONFLICT = {"40001", "40P01", "55P03"}
 _CONFIG = {"28000", "28P01", "3D000", "42501", "3F000"}
+_LENT = {"42P05", "26000"}
+"""A prepared statement that is not ours, or no longer: another client's session."""
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+
+POOLED = (
+    "DATABASE_URL leads through a connection pooler in transaction mode; leases, prepared statements and temporary "
+    "tables need a session of their own: name the server itself, or a pool with pool_mode = session"
+)
 
 
 class KeyTakenError(StoreConflictError):
@@ -45,6 +52,8 @@ def translate(error: BaseException) -> StoreError | ConfigError:
     message = describe(original)
     if state == "23505":
         return KeyTakenError(message)
+    if state in _LENT:
+        return ConfigError(POOLED)
     if state in _CONFLICT:
         return StoreConflictError(f"{message} (SQLSTATE {state})")
     if isinstance(original, asyncpg.ClientConfigurationError):
