@@ -8,6 +8,7 @@ What can go wrong, grouped by what the caller should do about it.
     │   │   └── SourceBusyError           at the time it named
     │   ├── SourceRefusedError        credentials or request are wrong
     │   └── SourceMalformedError      bytes came, but not what was promised
+    ├── RunCancelledError         somebody asked the run to stop
     └── StoreError                our own database
         ├── StoreUnavailableError     cannot be reached now; try again later
         └── StoreConflictError        somebody else wrote first; nothing of ours was written
@@ -75,6 +76,10 @@ class SourceMalformedError(SourceError):
     """The body is not what the source promised: HTML for JSON, a cut body, no header line."""
 
     error_class: ClassVar[ErrorClass] = "data_error"
+
+
+class RunCancelledError(EtlError):
+    """Somebody asked this run to stop; what it committed stays, and the next run goes on from there."""
 
 
 class StoreError(EtlError):

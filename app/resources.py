@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import structlog
 
@@ -35,6 +35,13 @@ class Resources:
     """None when DATABASE_URL names another server."""
     schema_ready: bool = False
     """The schema has been brought to head by this process."""
+    turns: asyncio.Semaphore = field(init=False)
+    """One for each run that may be in progress at once."""
+    background: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Work that somebody began and does not wait for; it ends with the process."""
+
+    def __post_init__(self) -> None:
+        self.turns = asyncio.Semaphore(self.settings.schedule.max_concurrent_runs)
 
     async def prepare_schema(self) -> bool:
         """

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 from uuid import UUID, uuid4
 
@@ -60,9 +61,16 @@ async def run_tick(
     *,
     trigger: Trigger,
     on_progress: OnProgress | None = None,
+    on_open: Callable[[str, int], None] | None = None,
+    tick_id: UUID | None = None,
 ) -> Tick:
-    """Run the sources concurrently and in isolation: what happens to one does not touch the others."""
-    tick = Tick(uuid4())
+    """
+    Run the sources concurrently and in isolation: what happens to one does not touch the others.
+
+    Args:
+        on_open: is told the name of a resource and the id of its run, as soon as that is recorded.
+    """
+    tick = Tick(tick_id or uuid4())
     started = monotonic()
     log.info(
         "tick_started",
@@ -71,7 +79,6 @@ async def run_tick(
         sources=[source.name for source in sources],
     )
     await _close_orphans(resources)
-    turns = asyncio.Semaphore(resources.settings.schedule.max_concurrent_runs)
     ended = {source.name: asyncio.Event() for source in sources}
 
     async def take_turn(source: ResourceSpec) -> None:
@@ -79,8 +86,10 @@ async def run_tick(
             # A child is asked for what its parent has: in one tick the parent comes first
             if source.parent in ended:
                 await ended[source.parent].wait()
-            async with turns:
-                await _run_one(resources, source, tick, trigger, on_progress)
+            opened = partial(on_open, source.name) if on_open else None
+            order = RunOrder(source, tick.tick_id, trigger, resources.settings.schedule.lease_seconds, opened)
+            async with resources.turns:
+                await _run_one(resources, order, tick, on_progress)
         finally:
             ended[source.name].set()
 
@@ -98,12 +107,11 @@ async def run_tick(
     return tick
 
 
-async def _run_one(
-    resources: Resources, source: ResourceSpec, tick: Tick, trigger: Trigger, on_progress: OnProgress | None
-) -> None:
+async def _run_one(resources: Resources, order: RunOrder, tick: Tick, on_progress: OnProgress | None) -> None:
+    source = order.source
     try:
         report = await run_source(
-            RunOrder(source, tick.tick_id, trigger, resources.settings.schedule.lease_seconds),
+            order,
             database=resources.database,
             fetcher=resources.fetcher,
             presence=resources.presence,
@@ -137,12 +145,14 @@ async def _close_orphans(resources: Resources) -> None:
 @contextlib.asynccontextmanager
 async def running_scheduler(resources: Resources) -> AsyncIterator[None]:
     """Tick in the background while the block runs; a run in progress is closed as interrupted when it ends."""
-    task = asyncio.create_task(_repeat(resources), name="scheduler")
+    resources.background.add(asyncio.create_task(_repeat(resources), name="scheduler"))
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        stopping = list(resources.background)
+        for task in stopping:
+            task.cancel()
+        await asyncio.gather(*stopping, return_exceptions=True)
 
 
 async def _repeat(resources: Resources) -> None:

@@ -57,7 +57,7 @@ def problem_response(status: int, detail: str, *, headers: dict[str, str] | None
         "detail": detail,
         **more,
     }
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+    return JSONResponse(body, int(status), headers=headers, media_type="application/problem+json")
 
 
 def install_problem_handlers(app: FastAPI) -> None:

@@ -2,8 +2,11 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from app.records import Outcome, RunStatus
 
 
 def _with_z(moment: datetime) -> str:
@@ -130,3 +133,59 @@ class WaitingItem(BaseModel):
 
 class DeletesDecided(BaseModel):
     vanished: int = Field(description="Rows deleted.")
+
+
+class RunSummary(BaseModel):
+    """One resource extracted once. The counters balance: see `extracted`."""
+
+    id: int
+    tick_id: UUID
+    source: str = Field(description="The resource's name in `/data?source=`.")
+    resource: str
+    trigger: str
+    status: RunStatus
+    outcome: Outcome | None
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    heartbeat_at: Moment | None
+    cancel_requested_at: Moment | None
+    pages: int
+    extracted: int = Field(
+        description="= inserted + updated + unchanged + filtered + duplicate + rejected + deleted + outdated"
+    )
+    inserted: int
+    updated: int
+    unchanged: int
+    filtered: int
+    duplicate: int
+    rejected: int
+    deleted: int
+    outdated: int
+    vanished: int
+    coerced: int
+    raw_rows: int
+    requests: int
+    retries: int
+    bytes_received: int
+    wait_seconds: dict[str, float] | None
+    error_class: str | None
+    error_message: str | None
+
+
+class RunDetail(RunSummary):
+    input: dict[str, Any] | None = Field(description="Header, dialect and encoding of a file.")
+    findings: list[Any] | None = Field(description="What was noticed.")
+
+
+class RunPage(BaseModel):
+    runs: list[RunSummary]
+    next_before: int | None = Field(description="Give it as `before` to get the next page.")
+
+
+class RunsStarted(BaseModel):
+    tick_id: UUID
+    runs: dict[str, int] = Field(
+        description="By resource: its run; a resource that waits for its turn is not here yet."
+    )
+    running: dict[str, int | None] = Field(description="By resource: the run that is in progress already.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.api.deps import ResourcesDep, select_sources
-from app.api.operator import LOCKED, Operator
+from app.api.operator import LOCKED, Inspector, Operator
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import CheckReport, PreviewedRow, SourceItem
 from app.errors import EtlError
@@ -29,7 +29,7 @@ async def get_schema() -> dict[str, Any]:
     return json_schema()
 
 
-@router.get("/{name}/config", dependencies=[Operator], responses=LOCKED)
+@router.get("/{name}/config", dependencies=[Inspector], responses=LOCKED)
 async def get_config(name: str, resources: ResourcesDep) -> list[dict[str, Any]]:
     """A source as it is understood, defaults and all; secrets stay references."""
     return [dict(operations.resolved(spec)) for spec in select_sources(resources, name)]

@@ -206,6 +206,7 @@ class EtlRun(Model):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
     pages: Mapped[int] = mapped_column(server_default=ZERO)
     extracted: Mapped[int] = mapped_column(server_default=ZERO)
     inserted: Mapped[int] = mapped_column(server_default=ZERO)

@@ -61,6 +61,21 @@ async def beat(session: WriteSession, run_id: int) -> None:
     await session.execute(update(EtlRun).where(EtlRun.id == run_id).values(heartbeat_at=func.clock_timestamp()))
 
 
+async def request_cancel(session: WriteSession, run_id: int) -> bool:
+    """Ask a run to stop; False when it is not running."""
+    statement = (
+        update(EtlRun)
+        .where(EtlRun.id == run_id, EtlRun.status.in_(("queued", "running")))
+        .values(cancel_requested_at=func.coalesce(EtlRun.cancel_requested_at, func.clock_timestamp()))
+    )
+    return await changed_rows(session, statement) == 1
+
+
+async def is_cancel_requested(session: ReadSession, run_id: int) -> bool:
+    statement = select(EtlRun.cancel_requested_at.is_not(None)).where(EtlRun.id == run_id)
+    return bool((await session.execute(statement)).scalar_one_or_none())
+
+
 async def close_run(
     session: WriteSession,
     run_id: int,

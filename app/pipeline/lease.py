@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
+from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database
-from app.errors import StoreConflictError, StoreUnavailableError
+from app.errors import RunCancelledError, StoreConflictError, StoreUnavailableError
 from app.pipeline.ledger import OpenRun
 
 log = structlog.get_logger()
+
+LOOK_SECONDS: Final = 1.0
+"""How often a run looks whether it is to stop."""
 
 
 async def while_leased(work: Coroutine[Any, Any, None], run: OpenRun, database: Database) -> None:
@@ -26,14 +30,22 @@ async def while_leased(work: Coroutine[Any, Any, None], run: OpenRun, database: 
 
 async def _keep_lease(run: OpenRun, database: Database) -> None:
     """
-    Renew the lease three times in its life, until cancelled.
+    Renew the lease three times in its life, until cancelled; look in between whether somebody wants the run to stop.
 
     Raises:
         StoreConflictError: it was taken over; this run must stop.
+        RunCancelledError: somebody does.
     """
+    renewed_at = monotonic()
     while True:
-        await asyncio.sleep(run.lease_seconds / 3)
+        await asyncio.sleep(min(run.lease_seconds / 3, LOOK_SECONDS))
         try:
+            async with database.read() as session:
+                if await runs.is_cancel_requested(session, run.run_id):
+                    raise RunCancelledError("cancelled; the next run goes on from its last batch")
+            if monotonic() - renewed_at < run.lease_seconds / 3:
+                continue
+            renewed_at = monotonic()
             async with database.write() as session:
                 # The run's row first, then the checkpoint's: the order in which a batch locks them
                 await runs.beat(session, run.run_id)

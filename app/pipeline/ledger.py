@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,7 +14,7 @@ from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database
 from app.db.locks import Presence
-from app.errors import EtlError, SourceBusyError, StoreError, StoreUnavailableError
+from app.errors import EtlError, RunCancelledError, SourceBusyError, StoreError, StoreUnavailableError
 from app.pipeline.expectations import Complaint, judge
 from app.records import Checkpoint, Counts, Outcome, RunReport, RunStatus, Traffic, Trigger
 from app.sources.resource import ResourceSpec
@@ -37,6 +37,8 @@ class RunOrder:
     tick_id: UUID
     trigger: Trigger
     lease_seconds: float
+    on_open: Callable[[int], None] | None = None
+    """Is told the run's id as soon as it is recorded."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,8 @@ async def open_run(order: RunOrder, *, database: Database, presence: Presence) -
         yield None
         return
     run_id, checkpoint = run.run_id, run.checkpoint
+    if order.on_open is not None:
+        order.on_open(run_id)
     structlog.contextvars.bind_contextvars(source=order.source.name, run_id=run_id)
     log.info(
         "run_started",
@@ -145,6 +149,8 @@ def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outc
     counts = run.counts
     if isinstance(error, asyncio.CancelledError):
         return "interrupted", None
+    if isinstance(error, RunCancelledError):
+        return "cancelled", None
     if error is not None:
         return ("partial" if counts.extracted else "failed"), None
     if not counts.balanced:

@@ -5,6 +5,7 @@ Each field names its variable, its unit or range, and an example, so that a
 wrong value can be answered with one line that says how to write it right.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -143,8 +144,15 @@ class ServerSettings(Group):
     operator_token: SecretStr | None = Field(
         None,
         validation_alias="OPERATOR_TOKEN",
-        description="Who sends it as bearer token may operate: check and preview sources; unset: nobody may.",
+        description="Who sends it as bearer token may operate: start runs, check sources; unset: nobody may. "
+        "Also as sha256:HEX.",
         examples=["a-long-random-text"],
+    )
+    read_token: SecretStr | None = Field(
+        None,
+        validation_alias="READ_TOKEN",
+        description="Who sends it may read; when set, /data and its kin are closed to others. Also as sha256:HEX.",
+        examples=["another-long-random-text"],
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("*",),
@@ -152,6 +160,14 @@ class ServerSettings(Group):
         description="Origins whose pages may read the API, comma-separated; never with credentials.",
         examples=["https://app.example.com,https://admin.example.com"],
     )
+
+    @field_validator("operator_token", "read_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        kind, _, digits = (value.get_secret_value() if value else "").partition(":")
+        if kind == "sha256" and not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+            raise ValueError("after sha256: come 64 hexadecimal digits, of the token's SHA-256")
+        return value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

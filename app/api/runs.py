@@ -1,0 +1,93 @@
+"""`/runs`: the ledger; starting and stopping, for the operator."""
+
+from http import HTTPStatus
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from app.api.deps import ReadSessionDep, ResourcesDep, select_sources
+from app.api.operator import LOCKED, Operator
+from app.api.problems import ProblemError, problem_responses
+from app.api.schemas import RunDetail, RunPage, RunsStarted, RunSummary
+from app.db.run_reads import RunQuery, read_run, read_runs
+from app.operations import runs
+from app.records import RunStatus
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+MAX_ID = 2**63 - 1
+RunId = Annotated[int, Path(ge=1, le=MAX_ID)]
+_MISSING = problem_responses(_404="No such run.")
+
+
+@router.get("", responses=problem_responses(_422="A parameter is wrong."))
+async def list_runs(
+    session: ReadSessionDep,
+    source: Annotated[str | None, Query(max_length=200)] = None,
+    status: RunStatus | None = None,
+    tick_id: UUID | None = None,
+    before: Annotated[int | None, Query(ge=1, le=MAX_ID, description="`next_before` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> RunPage:
+    """Runs, newest first."""
+    if source and "\x00" in source:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "source: a NUL character is in no name")
+    query = RunQuery(source=source or None, status=status, tick_id=tick_id, before=before, limit=limit)
+    found = await read_runs(session, query)
+    shown = found[:limit]
+    return RunPage(
+        runs=[RunSummary(**row) for row in shown],
+        next_before=shown[-1]["id"] if len(found) > limit else None,
+    )
+
+
+@router.get("/{run_id}", responses=_MISSING)
+async def get_run(run_id: RunId, session: ReadSessionDep) -> RunDetail:
+    """One run, with what it noticed."""
+    row = await read_run(session, run_id)
+    if row is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no run {run_id}")
+    return RunDetail(**row)
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.ACCEPTED,
+    dependencies=[Operator],
+    responses=LOCKED | problem_responses(_409="It is running already; `running` names the run."),
+)
+async def start_runs(
+    source: Annotated[str, Body(embed=True, max_length=200, description="Name of a source or a resource.")],
+    resources: ResourcesDep,
+    response: Response,
+) -> RunsStarted:
+    """Run a source now, in the background. `Location` is where to look."""
+    specs = select_sources(resources, source)
+    started = await runs.start(resources, specs)
+    if started.running and not started.run_ids:
+        raise ProblemError(HTTPStatus.CONFLICT, f"{source} is running already", running=started.running)
+    if started.reasons and not started.run_ids:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "; ".join(started.reasons.values()))
+    ids = list(started.run_ids.values())
+    response.headers["Location"] = (
+        f"/runs/{ids[0]}" if len(specs) == len(ids) == 1 else f"/runs?tick_id={started.tick_id}"
+    )
+    return RunsStarted(tick_id=started.tick_id, runs=started.run_ids, running=started.running)
+
+
+@router.post(
+    "/{run_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    dependencies=[Operator],
+    responses=LOCKED | _MISSING | problem_responses(_409="It is not running."),
+)
+async def cancel_run(run_id: RunId, resources: ResourcesDep) -> dict[Literal["cancelling"], int]:
+    """Ask a run to stop, whatever process runs it: within two seconds; what it committed stays."""
+    if not await runs.cancel(resources, run_id):
+        async with resources.database.read() as session:
+            row = await read_run(session, run_id)
+        if row is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no run {run_id}")
+        raise ProblemError(HTTPStatus.CONFLICT, f"run {run_id} is not running: {row['status']}")
+    return {"cancelling": run_id}
