@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
+from app.clock import utc_now
 from app.db import migrate
 from app.db.engine import Database
 from app.db.locks import Presence
@@ -33,6 +35,7 @@ class Resources:
     catalog: Catalog
     embedded: EmbeddedServer | None
     """None when DATABASE_URL names another server."""
+    opened_at: datetime = field(default_factory=utc_now)
     schema_ready: bool = False
     """The schema has been brought to head by this process."""
     turns: asyncio.Semaphore = field(init=False)

@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import ReadSessionDep
+from app.api.freshness import MaxStaleness, tell_freshness
 from app.api.paging import MAX_CURSOR_CHARACTERS, PageCursor, decode_cursor, encode_cursor, filter_mark
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import DataPage, Item
-from app.db.reads import DataQuery, count_data, read_data
+from app.db.reads import DataQuery, read_data, read_extent
 
 router = APIRouter(tags=["data"])
 
@@ -18,7 +19,10 @@ Text = Annotated[str | None, Query(max_length=200)]
 
 @router.get(
     "/data",
-    responses=problem_responses(_422="A parameter is wrong.", _503="The database cannot be reached, or took too long."),
+    responses=problem_responses(
+        _422="A parameter is wrong.",
+        _503="The database cannot be reached or took too long, or the data are older than asked.",
+    ),
 )
 async def get_data(
     *,
@@ -34,8 +38,14 @@ async def get_data(
     cursor: Annotated[
         str | None, Query(max_length=MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before.")
     ] = None,
+    max_staleness: MaxStaleness = None,
 ) -> DataPage:
-    """Normalized records in the order (source, id)."""
+    """
+    Normalized records in the order (source, id).
+
+    `X-Data-As-Of` is when the least fresh of the sources that the answer covers was last brought up to date,
+    `X-Source-Lag-Seconds` how long ago that is.
+    """
     _refuse_nul(source=source, search=search)
     source, search = source or None, search or None
     mark = filter_mark(source, search)
@@ -48,9 +58,10 @@ async def get_data(
         offset=(number - 1) * page_size,
         after=(after.source, after.id) if after else None,
     )
-    total = await count_data(session, query)
+    extent = await read_extent(session, query)
+    tell_freshness(response, extent.as_of, max_staleness)
     # Beyond the end there is nothing to look for, however large the number
-    rows = await read_data(session, query) if after or query.offset < total else []
+    rows = await read_data(session, query) if after or query.offset < extent.total else []
     has_more = len(rows) > page_size
     rows = rows[:page_size]
     next_cursor = None
@@ -60,7 +71,7 @@ async def get_data(
         response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
     return DataPage(
         data=[Item.model_validate(row) for row in rows],
-        total=total,
+        total=extent.total,
         page=number,
         page_size=page_size,
         has_more=has_more,

@@ -1,21 +1,30 @@
 """`/health`, `/livez`, `/readyz`: they answer in time whatever the database does."""
 
 import asyncio
+from datetime import datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.deps import ResourcesDep
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import Health, Liveness, Readiness
+from app.clock import utc_now
 from app.db.engine import Database
-from app.db.reads import TickSummary, read_last_tick
+from app.db.reads import TickSummary, read_last_tick, read_successes
 from app.errors import EtlError
+from app.operations.freshness import freshness
 
 router = APIRouter(tags=["health"])
 
 PATIENCE_SECONDS: Final = 1.5
+
+
+class Vitals(NamedTuple):
+    tick: TickSummary
+    successes: dict[str, datetime]
+    """When each resource was last brought up to date."""
 
 
 class HealthCheck:
@@ -28,9 +37,9 @@ class HealthCheck:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._asking: asyncio.Task[TickSummary] | None = None
+        self._asking: asyncio.Task[Vitals] | None = None
 
-    async def last_tick(self) -> TickSummary | None:
+    async def look(self) -> Vitals | None:
         """None when the database did not answer in time, or not at all."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -45,20 +54,26 @@ class HealthCheck:
             self._asking.cancel()
             await asyncio.wait({self._asking}, timeout=PATIENCE_SECONDS)
 
-    async def _ask(self) -> TickSummary:
+    async def _ask(self) -> Vitals:
         async with self._database.read() as session:
-            return await read_last_tick(session)
+            return Vitals(await read_last_tick(session), await read_successes(session))
 
 
 @router.get("/health", responses={503: {"model": Health, "description": "No database."}})
-async def get_health(request: Request, response: Response) -> Health:
+async def get_health(request: Request, response: Response, resources: ResourcesDep) -> Health:
     check: HealthCheck = request.app.state.health_check
-    tick = await check.last_tick()
-    if tick is None:
+    found = await check.look()
+    if found is None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        return Health(status="unhealthy", db_connected=False, last_etl_run=None, etl_status="never")
-    status = "degraded" if tick.status in {"partial", "failed"} else "healthy"
-    return Health(status=status, db_connected=True, last_etl_run=tick.at, etl_status=tick.status)
+        return Health(status="unhealthy", db_connected=False, last_etl_run=None, etl_status="never", stale_sources=[])
+    tick, now = found.tick, utc_now()
+    stale = [
+        spec.name
+        for spec in resources.catalog
+        if freshness(spec, found.successes.get(spec.name), since=resources.opened_at, now=now).stale
+    ]
+    status = "degraded" if stale or tick.status in {"partial", "failed"} else "healthy"
+    return Health(status=status, db_connected=True, last_etl_run=tick.at, etl_status=tick.status, stale_sources=stale)
 
 
 @router.get("/livez")

@@ -43,11 +43,12 @@ class DataPage(BaseModel):
 
 class Health(BaseModel):
     status: Literal["healthy", "degraded", "unhealthy"] = Field(
-        description="degraded: a source failed in the last tick; unhealthy: no database."
+        description="degraded: a source failed in the last tick, or is stale; unhealthy: no database."
     )
     db_connected: bool
     last_etl_run: Moment | None = Field(description="When the last tick ended, or began if it is running.")
     etl_status: Literal["never", "running", "success", "partial", "failed"]
+    stale_sources: list[str] = Field(description="Not brought up to date for longer than their `max_staleness`.")
 
 
 class Stats(BaseModel):
@@ -87,6 +88,10 @@ class SourceItem(BaseModel):
     reads: str
     schedule: str
     breaker: str | None = Field(description="What is wrong with its host; null while it answers.")
+    last_success_at: Moment | None = Field(description="When it was last brought up to date.")
+    staleness_seconds: float | None = Field(description="How long ago that is.")
+    max_staleness_seconds: float | None
+    stale: bool
 
 
 class CheckReport(BaseModel):

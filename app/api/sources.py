@@ -10,8 +10,11 @@ from app.api.deps import ResourcesDep, select_sources
 from app.api.operator import LOCKED, Inspector, Operator
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import CheckReport, PreviewedRow, SourceItem
-from app.errors import EtlError
+from app.clock import utc_now
+from app.db.reads import read_successes
+from app.errors import EtlError, StoreError
 from app.operations import sources as operations
+from app.operations.freshness import freshness
 from app.sources.reading import json_schema
 
 router = APIRouter(prefix="/sources", tags=["sources"])
@@ -19,8 +22,20 @@ router = APIRouter(prefix="/sources", tags=["sources"])
 
 @router.get("")
 async def list_sources(resources: ResourcesDep) -> list[SourceItem]:
-    """Every resource, by its name in `/data?source=`."""
-    return [SourceItem(**asdict(operations.describe(spec, resources.fetcher))) for spec in resources.catalog]
+    """Every resource, by its name in `/data?source=`, and how fresh it is."""
+    try:
+        async with resources.database.read() as session:
+            successes = await read_successes(session)
+    except StoreError:
+        successes = {}  # what there is to pull can be told all the same
+    since, now = resources.opened_at, utc_now()
+    return [
+        SourceItem(
+            **asdict(operations.describe(spec, resources.fetcher)),
+            **asdict(freshness(spec, successes.get(spec.name), since=since, now=now)),
+        )
+        for spec in resources.catalog
+    ]
 
 
 @router.get("/schema")

@@ -75,6 +75,15 @@ async def forget_met_keys(session: WriteSession) -> None:
     await session.execute(text("TRUNCATE met_keys"))
 
 
+async def count_repeated_keys(session: WriteSession) -> tuple[int, str | None]:
+    """How many keys were met more than once, and one of them."""
+    statement = (
+        "SELECT count(*), min(source_id) FROM (SELECT source_id FROM met_keys GROUP BY 1 HAVING count(*) > 1) AS twice"
+    )
+    repeated, example = (await session.execute(text(statement))).one()
+    return repeated, example
+
+
 async def find_absent(session: WriteSession, *, source: str) -> int:
     """Set aside the rows whose keys were not met, for the rest of the transaction; how many they are."""
     await session.execute(text("ANALYZE met_keys"))

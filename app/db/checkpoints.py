@@ -58,9 +58,15 @@ async def renew_lease(session: WriteSession, checkpoint: Checkpoint, *, lease_se
     return await changed_rows(session, _held(checkpoint).values(**_lease_times(lease_seconds))) == 1
 
 
-async def release_lease(session: WriteSession, checkpoint: Checkpoint) -> None:
-    """Give the lease back; nothing happens when it has been taken over."""
-    await session.execute(_held(checkpoint).values(holder=None, lease_expires_at=None))
+async def release_lease(session: WriteSession, checkpoint: Checkpoint, *, succeeded: bool) -> None:
+    """
+    Give the lease back; nothing happens when it has been taken over.
+
+    Args:
+        succeeded: the resource is as its source has it, as of now.
+    """
+    as_of = {"succeeded_at": func.clock_timestamp()} if succeeded else {}
+    await session.execute(_held(checkpoint).values(holder=None, lease_expires_at=None, **as_of))
 
 
 async def move_checkpoint(session: WriteSession, before: Checkpoint, after: Checkpoint, *, new_rows: int) -> Checkpoint:

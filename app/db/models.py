@@ -173,6 +173,7 @@ class EtlCheckpoint(Model):
     holder: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
+    succeeded_at: Mapped[datetime | None]
     state: Mapped[dict[str, Any] | None]
     secret: Mapped[bytes | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -48,20 +48,39 @@ async def read_data(
     return (await session.execute(statement)).all()
 
 
-async def count_data(session: ReadSession, query: DataQuery) -> int:
-    """
-    How many rows the query has, exactly.
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far an answer reaches, in rows and in time."""
 
-    Without a search it reads what the loader counted, committed with the rows
-    themselves; count(*) is paid for a search only.
+    total: int
+    """Rows that the query has, exactly."""
+    as_of: datetime | None
+    """Every resource that it covers was up to date then, or later; None while one never was."""
+
+
+async def read_extent(session: ReadSession, query: DataQuery) -> Extent:
     """
-    if query.search is None:
-        counted = select(func.coalesce(func.sum(EtlCheckpoint.row_count), 0)).where(EtlCheckpoint.kind == "cursor")
-        if query.source is not None:
-            counted = counted.where(EtlCheckpoint.source == query.source)
-        return int((await session.execute(counted)).scalar_one())
-    counted = select(func.count()).select_from(NormalizedData).where(*_conditions(query))
-    return int((await session.execute(counted)).scalar_one())
+    Read what the loader counted, committed with the rows themselves; count(*) is paid for a search only.
+    """
+    table = EtlCheckpoint
+    statement = select(
+        func.coalesce(func.sum(table.row_count), 0),
+        case((func.bool_and(table.succeeded_at.is_not(None)), func.min(table.succeeded_at))),
+    ).where(table.kind == "cursor")
+    if query.source is not None:
+        statement = statement.where(table.source == query.source)
+    total, as_of = (await session.execute(statement)).one()
+    if query.search is not None:
+        counted = select(func.count()).select_from(NormalizedData).where(*_conditions(query))
+        total = (await session.execute(counted)).scalar_one()
+    return Extent(int(total), as_of)
+
+
+async def read_successes(session: ReadSession) -> dict[str, datetime]:
+    """When each resource was last brought up to date, by its name; those that never were are missing."""
+    table = EtlCheckpoint
+    statement = select(table.source, table.succeeded_at).where(table.kind == "cursor", table.succeeded_at.is_not(None))
+    return {source: moment for source, moment in await session.execute(statement) if moment is not None}
 
 
 def _conditions(query: DataQuery) -> list[ColumnElement[bool]]:

@@ -87,6 +87,7 @@ async def close_run(
     error_message: str | None,
     input: Mapping[str, Any],  # noqa: A002 -- the column's name
     findings: list[Any],
+    profile: Mapping[str, Any],
 ) -> None:
     """Record how a run ended; a run that was closed already (as crashed, by a successor) stays as it is."""
     await session.execute(
@@ -105,6 +106,7 @@ async def close_run(
             error_message=error_message,
             input=dict(input),
             findings=findings,
+            profile=dict(profile),
         )
     )
 

@@ -15,7 +15,7 @@ from app.db import checkpoints, runs
 from app.db.engine import Database
 from app.db.locks import Presence
 from app.errors import EtlError, RunCancelledError, SourceBusyError, StoreError, StoreUnavailableError
-from app.pipeline.expectations import Complaint, judge
+from app.pipeline.expectations import Complaint, Evidence, judge
 from app.records import Checkpoint, Counts, Outcome, RunReport, RunStatus, Traffic, Trigger
 from app.sources.resource import ResourceSpec
 
@@ -54,6 +54,14 @@ class OpenRun:
     """Committed so far."""
     traffic: Traffic = field(default_factory=Traffic)
     not_modified_pages: int = 0
+    resumed: bool = False
+    """It goes on in the middle of a pass."""
+    asks_for_changes: bool = False
+    """It reads only what changed since."""
+    bounded: bool = False
+    """Its pass ended at its own bounds: there may be more at the source."""
+    evidence: Evidence = field(default_factory=Evidence)
+    """What it is judged by."""
     reads_source: bool = True
     """False: it works on what is here; `expect` has nothing to say about it."""
     input: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +70,12 @@ class OpenRun:
     """What `expect` did not find."""
     report: RunReport | None = None
     """Set when the run is closed."""
+
+    @property
+    def whole(self) -> bool:
+        """It reads everything there is, from the first page to the last."""
+        partly = self.resumed or self.bounded or self.asks_for_changes or self.not_modified_pages
+        return self.reads_source and not partly
 
 
 @asynccontextmanager
@@ -157,19 +171,13 @@ def _verdict(run: OpenRun, error: BaseException | None) -> tuple[RunStatus, Outc
         return "failed", None
     if not run.reads_source:
         return "succeeded", "changed" if counts.written else "no_new_data"
-    incremental = run.source.is_incremental and bool(run.checkpoint.state.get("cursor_value"))
     if counts.extracted or counts.vanished:
         outcome: Outcome = "changed" if counts.written else "no_new_data"
     elif run.not_modified_pages:
         return "succeeded", "not_modified"
     else:
-        outcome = "no_new_data" if incremental else "empty"
-    verdict = judge(
-        run.source.table.expect,
-        counts,
-        row_count=run.checkpoint.row_count,
-        complete=not incremental and not run.not_modified_pages,
-    )
+        outcome = "no_new_data" if run.asks_for_changes else "empty"
+    verdict = judge(run.source.table.expect, counts, run.evidence, complete=run.whole)
     run.complaints += verdict.complaints
     run.findings += [{"code": complaint.code, "detail": complaint.detail} for complaint in run.complaints]
     status = "suspect" if run.complaints and verdict.status == "succeeded" else verdict.status
@@ -235,8 +243,10 @@ async def _close_patiently(database: Database, run: OpenRun, report: RunReport, 
                     error_message=report.error_message,
                     input=run.input,
                     findings=run.findings,
+                    profile={"whole": run.whole},
                 )
-                await checkpoints.release_lease(session, run.checkpoint)
+                succeeded = report.status == "succeeded" and run.reads_source
+                await checkpoints.release_lease(session, run.checkpoint, succeeded=succeeded)
             return
         except (StoreUnavailableError, TimeoutError) as error:
             if monotonic() > deadline:

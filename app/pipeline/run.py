@@ -25,6 +25,7 @@ from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.batches import Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
+from app.pipeline.evidence import gather_evidence
 from app.pipeline.flights import open_flights
 from app.pipeline.known import drop_known_versions
 from app.pipeline.lease import while_leased
@@ -72,15 +73,17 @@ async def run_source(
         if run is None:
             return None
         run.checkpoint = begin_pass(run.checkpoint, order.source)
+        run.resumed = run.checkpoint.cursor.page > 0
+        run.asks_for_changes = order.source.is_incremental and "cursor_value" in run.checkpoint.state
+        needed = Snapshot.is_needed(run)
         replaced = order.source.table.is_replaced
-        # Where no row is, none can be absent
-        whole = order.source.table.is_whole and (replaced or run.checkpoint.row_count > 0)
-        async with open_transactions(database, hold=whole, altogether=replaced) as transactions:
+        async with open_transactions(database, hold=needed, altogether=replaced) as transactions:
             work = _Work(run, transactions, database=database, fetcher=fetcher, on_progress=on_progress)
-            if whole:
+            if needed:
                 work.snapshot = Snapshot(run, transactions)
                 await work.snapshot.open()
             await while_leased(work.pump(), run, database)
+        run.evidence = await gather_evidence(run, database)
     return run.report
 
 
@@ -116,7 +119,7 @@ class _Work:
         if self.snapshot is not None and self.snapshot.is_patchy:
             await self.snapshot.begin_again()
             self._run.checkpoint = replace(self._run.checkpoint, cursor=Cursor(), validators={})
-            self._run.not_modified_pages = 0
+            self._run.not_modified_pages, self._run.resumed = 0, False
             await self._pump()
 
     async def _pump(self) -> None:
@@ -237,8 +240,8 @@ class _Work:
             self._tell(batch, counts, seconds=monotonic() - began)
         run.not_modified_pages += batch.not_modified
         run.findings += [dict(finding) for finding in batch.findings]
-        if absence.complaint is not None:
-            run.complaints.append(absence.complaint)
+        run.complaints += absence.complaints
+        run.bounded |= batch.bounded
         self._body_bytes += batch.body_bytes
         self._show_progress(complete=batch.last)
 

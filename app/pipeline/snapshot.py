@@ -1,6 +1,6 @@
 """A pass that is to meet every record: which rows it did not meet, and what becomes of those."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -28,7 +28,7 @@ class Absence:
     """Rows deleted."""
     settled: bool = True
     """False: the next pass must read everything again, whatever the source says of changes."""
-    complaint: Complaint | None = None
+    complaints: tuple[Complaint, ...] = ()
 
 
 @dataclass(slots=True)
@@ -50,6 +50,14 @@ class Snapshot:
     _same_pages: int = 0
     _rows_met: int = 0
 
+    @staticmethod
+    def is_needed(run: OpenRun) -> bool:
+        """Where no row is, none can be absent."""
+        table = run.source.table
+        return table.needs_every_key and (
+            table.is_replaced or run.checkpoint.row_count > 0 or "source_id" in table.expect.unique
+        )
+
     def __post_init__(self) -> None:
         self._resumed = self.run.checkpoint.cursor.page > 0
         self._rows_before = self.run.checkpoint.row_count
@@ -65,9 +73,10 @@ class Snapshot:
         self._read_pages += batch.pages - batch.not_modified
         self._rows_met += len(landed)
         self._keyless += landed.source_ids.count(None)
-        if landed.keys:
+        keys = [key for key in landed.source_ids if key is not None]
+        if keys:
             async with self.transactions.aside() as session:
-                await absences.add_met_keys(session, list(landed.keys))
+                await absences.add_met_keys(session, keys)
 
     @property
     def is_patchy(self) -> bool:
@@ -82,7 +91,18 @@ class Snapshot:
             await absences.forget_met_keys(session)
 
     async def settle(self, session: WriteSession) -> Absence:
-        """Delete what is gone, in the transaction of the last batch, once its rows are written."""
+        """Judge the keys met, and delete what is gone; in the transaction of the last batch, once it is written."""
+        table = self.run.source.table
+        absence = await self._settle_absent(session) if table.is_whole else Absence()
+        if "source_id" in table.expect.unique:
+            repeated, example = await absences.count_repeated_keys(session)
+            if repeated:
+                detail = f"{repeated} keys came more than once in this pass, for example {example!r}"
+                complaint = Complaint("unique_violated", f"source_id: {detail}; see expect.unique")
+                absence = replace(absence, complaints=(*absence.complaints, complaint))
+        return absence
+
+    async def _settle_absent(self, session: WriteSession) -> Absence:
         if self._resumed or self._bounded:
             reason = "began in the middle" if self._resumed else "ended at max_pages or max_records"
             log.info("snapshot_incomplete", source=self.run.source.name, reason=reason)
@@ -102,7 +122,7 @@ class Snapshot:
                 await absences.write_waiting(
                     session, source=source, resource=resource, keys=keys, refused=refused.detail
                 )
-                return Absence(settled=False, complaint=refused)
+                return Absence(settled=False, complaints=(refused,))
             if self._may_shift:
                 again = set(waiting["keys"])
                 keys = [key for key in await absences.absent_keys(session) if key not in again]

@@ -22,6 +22,7 @@ from app.records.rows import (
 )
 from app.records.runs import (
     Checkpoint,
+    ColumnFault,
     Counts,
     Outcome,
     RunReport,
@@ -33,6 +34,7 @@ from app.records.runs import (
 
 __all__ = [
     "Checkpoint",
+    "ColumnFault",
     "Counts",
     "CurrentRow",
     "Cursor",

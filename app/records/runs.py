@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from app.records.extracted import Cursor, Validators
@@ -98,6 +98,16 @@ class Checkpoint:
     """Of the mapping with which the last complete pass was normalized."""
     state: Mapping[str, Any] = field(default_factory=dict)
     """The increment's progress, and what was found out about the source once."""
+
+
+class ColumnFault(NamedTuple):
+    """Rows that break what is expected of a column."""
+
+    check: Literal["not_null", "unique"]
+    column: str
+    rows: int
+    example: str
+    """The key of one of them."""
 
 
 @dataclass(frozen=True, slots=True)

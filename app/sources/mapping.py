@@ -147,6 +147,9 @@ class Deletes(Spec):
         return self
 
 
+CheckedColumn = Literal["name", "value", "description"]
+
+
 class Expect(Spec):
     """What a run must fulfil; otherwise it says so in its status."""
 
@@ -156,3 +159,11 @@ class Expect(Spec):
     )
     max_rejects: int | None = Field(None, ge=0)
     max_reject_ratio: float | None = Field(None, ge=0, le=1)
+    volume_drop: float | None = Field(
+        None, ge=0, le=1, description="A complete pass brings at most this share fewer than is usual."
+    )
+    volume_rise: float | None = Field(None, gt=0, description="The same for more: 0.5 is half as many again.")
+    not_null: tuple[CheckedColumn, ...] = Field((), description="Columns that are filled in every row.")
+    unique: tuple[Literal["source_id"] | CheckedColumn, ...] = Field(
+        (), description="Columns without a repeated value; source_id: no key comes twice in a pass."
+    )

@@ -30,6 +30,7 @@ class Schedule(Spec):
     interval: Duration | None = None
     cron: str | None = Field(None, description="Five fields.")
     timezone: str = Field("UTC", description="IANA name; of the cron expression.")
+    max_staleness: Duration | None = Field(None, description="Older than this, its data are stale: /health says so.")
     jitter: Duration = Field("PT0S", validate_default=True, description="Up to this much later, drawn anew each time.")
 
     @model_validator(mode="after")
@@ -38,6 +39,8 @@ class Schedule(Spec):
             raise ValueError("interval and cron are two schedules; give one")
         if self.interval is not None and self.interval < 1:
             raise ValueError("interval is at least PT1S")
+        if self.max_staleness is not None and self.max_staleness < max(1, self.interval or 0):
+            raise ValueError("max_staleness is at least PT1S, and not shorter than the interval")
         check_timezone(self.timezone)
         if self.cron is not None:
             try:
@@ -73,6 +76,11 @@ class _Resource(Spec):
     def is_whole(self) -> bool:
         """What a pass does not bring is gone: each must meet every record."""
         return self.write_disposition == "replace" or self.deletes.detect == "snapshot"
+
+    @property
+    def needs_every_key(self) -> bool:
+        """A pass may skip no record, however well it is known."""
+        return self.is_whole or "source_id" in self.expect.unique
 
     @model_validator(mode="after")
     def _absence_means_one_thing(self) -> Self:

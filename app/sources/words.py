@@ -73,11 +73,6 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 """What to write, and where, for a word found where it means nothing."""
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "schedule.max_staleness": "freshness",
-    "resources.expect.volume_drop": "comparison with earlier runs",
-    "resources.expect.volume_rise": "comparison with earlier runs",
-    "resources.expect.not_null": "column checks",
-    "resources.expect.unique": "column checks",
     "resources.endpoint.incremental.range_start": "open ranges",
     "resources.feed": "feeds",
     "resources.webhook": "webhooks",

@@ -180,6 +180,7 @@ async def test_health_before_the_first_tick(client: httpx2.AsyncClient) -> None:
         "db_connected": True,
         "last_etl_run": None,
         "etl_status": "never",
+        "stale_sources": [],
     }
 
 
@@ -300,7 +301,11 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
         "/stats",
         "/livez",
         "/readyz",
+        "/runs",
+        "/runs/{run_id}",
+        "/runs/{run_id}/cancel",
         "/sources",
+        "/sources/{name}/deletes",
         "/sources/schema",
         "/sources/{name}/config",
         "/sources/{name}/check",
