@@ -22,6 +22,8 @@ class StagedBatch:
     deleted_rows: DeletedRows = field(default_factory=DeletedRows)
     resurrected: int = 0
     """Of the changed rows: those that were deleted."""
+    set_aside: set[int] = field(default_factory=set)
+    """Positions of records that may not be what `normalized_data` holds for their keys now."""
 
     @property
     def net_rows(self) -> int:

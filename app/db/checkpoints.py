@@ -2,17 +2,18 @@
 
 from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Update, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.db.engine import WriteSession
+from app.db.engine import ReadSession, WriteSession
+from app.db.fingerprints import pack_fingerprints, unpack_fingerprints
 from app.db.locks import is_alive
 from app.db.models import EtlCheckpoint
 from app.db.results import changed_rows
 from app.errors import StoreConflictError
-from app.records import Checkpoint, Cursor, Validators
+from app.records import Checkpoint, Cursor, Fingerprints, Validators
 
 KIND: Final = "cursor"
 
@@ -69,9 +70,25 @@ async def release_lease(session: WriteSession, checkpoint: Checkpoint, *, succee
     await session.execute(_held(checkpoint).values(holder=None, lease_expires_at=None, **as_of))
 
 
-async def move_checkpoint(session: WriteSession, before: Checkpoint, after: Checkpoint, *, new_rows: int) -> Checkpoint:
+async def read_fingerprints(session: ReadSession, checkpoint: Checkpoint) -> Fingerprints | None:
+    """What the last complete pass over a file left there; None when that is nothing."""
+    held = await session.scalar(select(EtlCheckpoint.fingerprints).where(*_key(checkpoint.source, checkpoint.resource)))
+    return unpack_fingerprints(held)
+
+
+async def move_checkpoint(
+    session: WriteSession,
+    before: Checkpoint,
+    after: Checkpoint,
+    *,
+    new_rows: int,
+    fingerprints: Fingerprints | Literal["keep"] | None = None,
+) -> Checkpoint:
     """
     Move the checkpoint: the last statement of a batch, a compare-and-set on epoch and batch number.
+
+    Args:
+        fingerprints: "keep" leaves those that are there.
 
     Raises:
         StoreConflictError: the lease was taken over, or the checkpoint is not
@@ -93,6 +110,8 @@ async def move_checkpoint(session: WriteSession, before: Checkpoint, after: Chec
             updated_at=func.now(),
         )
     )
+    if fingerprints != "keep":
+        statement = statement.values(fingerprints=pack_fingerprints(fingerprints))
     if await changed_rows(session, statement) != 1:
         raise StoreConflictError(
             f"{before.source}.{before.resource}: lost its lease (epoch {before.epoch}) to another process; "

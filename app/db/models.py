@@ -166,7 +166,8 @@ class EtlCheckpoint(Model):
     prefix_hash: Mapped[str | None]
     validators: Mapped[dict[str, Any] | None]
     request_hash: Mapped[str | None]
-    fingerprints: Mapped[list[Any] | None]
+    # Megabytes: read by who needs them, not with each lease
+    fingerprints: Mapped[list[Any] | None] = mapped_column(deferred=True)
     schema_seen: Mapped[dict[str, Any] | None]
     mapping_hash: Mapped[str | None]
     pass_mapping_hash: Mapped[str | None]

@@ -6,7 +6,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final, cast
 
-from sqlalchemy import LargeBinary, Table, Text, and_, any_, bindparam, func, or_, select
+from sqlalchemy import BigInteger, LargeBinary, Table, Text, and_, any_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
@@ -85,6 +85,14 @@ async def read_unloaded(
     )
     rows = await session.execute(statement)
     return {(source_id, content_hash): raw_id for source_id, content_hash, raw_id in rows}
+
+
+async def read_payloads(session: ReadSession, *, kind: RawKind, source: str, raw_ids: Sequence[int]) -> dict[int, str]:
+    """The payloads of raw rows, as they are stored, by their ids; those that are gone are missing."""
+    table = TABLES[kind]
+    wanted = table.id == any_(bindparam(None, raw_ids, type_=ARRAY(BigInteger)))
+    rows = await session.execute(select(table.id, table.payload).where(table.source == source, wanted))
+    return {row.id: row.payload for row in rows}
 
 
 def _table(kind: RawKind) -> Table:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
@@ -18,12 +19,13 @@ from app.extract.actions import failure, find_action
 from app.extract.addresses import check_url, next_hop
 from app.extract.auth import Authenticator, OutgoingRequest, sent_url
 from app.extract.breaker import Breakers
-from app.extract.http_body import Body, Response, read_bounded, read_links, read_validators
+from app.extract.http_body import Body, Response, RestOf, read_bounded, read_links, read_validators
 from app.extract.http_errors import redact, source_errors
 from app.extract.limits import Limiter
 from app.extract.manners import Manners
 from app.extract.paging import PageRequest
 from app.extract.rate_headers import read_budget
+from app.extract.requests import add_type
 from app.extract.retry import RetryPolicy, parse_retry_after
 from app.records import Traffic, Validators
 from app.settings.proxies import proxy_for
@@ -103,23 +105,35 @@ class SourceClient:
 
     @asynccontextmanager
     async def open_body(
-        self, url: str, *, validators: Validators | None = None, traffic: Traffic
+        self, url: str, *, validators: Validators | None = None, rest: RestOf | None = None, traffic: Traffic
     ) -> AsyncIterator[Body | None]:
         """
         Ask for a body to be read in parts; None when it was not modified.
 
         Only the opening is tried again: a body that breaks in the middle is an
-        error, and the next run goes on from the checkpoint.
+        error, and the next run goes on from the checkpoint. Where `rest` is
+        given, no more is asked for; the body says where it begins.
         """
         outgoing = self._outgoing(PageRequest(url), validators)
 
-        async def once() -> aiohttp.ClientResponse:
-            with source_errors(url):
-                return await self._open(outgoing, conditional=bool(validators), traffic=traffic)
+        async def open_once(headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+            asked = replace(outgoing, headers={**outgoing.headers, **headers})
 
-        response = await self._patiently(once, url=url, traffic=traffic)
+            async def once() -> aiohttp.ClientResponse:
+                with source_errors(url):
+                    return await self._open(asked, conditional=bool(validators), traffic=traffic)
+
+            return await self._patiently(once, url=url, traffic=traffic)
+
+        response = await open_once(rest.headers if rest else {})
+        goes_on = rest is not None and rest.is_answered_by(response)
+        if response.status in {206, 416} and not goes_on:
+            response.close()
+            response = await open_once({})
         try:
-            yield None if response.status == 304 else Body(response, url=url, traffic=traffic, patience=self._manners)
+            offset = rest.offset if rest and goes_on else 0
+            body = Body(response, url=url, traffic=traffic, patience=self._manners, offset=offset)
+            yield None if response.status == 304 else body
         finally:
             response.close()
 
@@ -134,10 +148,10 @@ class SourceClient:
         body: bytes | None = None
         if request.json is not None:
             body = orjson.dumps(request.json)
-            _add_type(headers, "application/json")
+            add_type(headers, "application/json")
         elif request.form is not None:
             body = urlencode(request.form).encode()
-            _add_type(headers, "application/x-www-form-urlencoded")
+            add_type(headers, "application/x-www-form-urlencoded")
         return OutgoingRequest(request.method, request.url, request.params, headers, body)
 
     async def _patiently(self, once: Callable[[], Awaitable[T]], *, url: str, traffic: Traffic) -> T:
@@ -276,7 +290,8 @@ class SourceClient:
             SourceError: what the status, or the source's own `response_actions`, say.
         """
         status = response.status
-        if status in {200, 201, 203, 204} or (status == 304 and conditional):
+        ranged = status in {206, 416} and "Range" in outgoing.headers
+        if status in {200, 201, 203, 204} or (status == 304 and conditional) or ranged:
             return True
         body = await response.content.read(ERROR_BODY_BYTES) if self._manners.actions else b""
         what = f"{outgoing.method} {redact(outgoing.url)}: HTTP {status} {response.reason or ''}".rstrip()
@@ -303,8 +318,3 @@ class SourceClient:
         if action.action == "fail":
             raise failure(what, action)
         raise SourceUnavailableError(f"{what}: HTTP {status}, and response_actions says {action.action}")
-
-
-def _add_type(headers: dict[str, str], content_type: str) -> None:
-    if "content-type" not in map(str.lower, headers):
-        headers["Content-Type"] = content_type

@@ -3,10 +3,10 @@
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from app.errors import SourceMalformedError
-from app.extract.csv_text import Evidence, TextDecoder, split_lines, unstorable
+from app.extract.csv_text import Evidence, TextDecoder, check_is_text, split_lines, unstorable
 from app.extract.dialect import (
     BARE_QUOTE,
     SAMPLE_CHARACTERS,
@@ -17,7 +17,7 @@ from app.extract.dialect import (
     column_names,
     sniff,
 )
-from app.records import Records, Rejection, is_storable
+from app.records import Records, Rejection, Stretch, StretchRules, is_storable
 from app.sources.csv_format import CsvFormat
 
 MAX_RECORD_CHARACTERS: Final = 1024 * 1024
@@ -39,6 +39,8 @@ class Slice:
     records: Records
     body: bytes
     next_line: int
+    stretches: Sequence[Stretch] = ()
+    rules: StretchRules | None = None
 
 
 class _Row(NamedTuple):
@@ -105,7 +107,7 @@ class CsvCutter:
             "encoding_evidence": self._decoder.evidence if self._decoder.encoding else None,
         }
 
-    def resumed(self, beginning: bytes, *, first_line: int) -> "CsvCutter | None":
+    def resumed(self, beginning: bytes, *, first_line: int) -> Self | None:
         """
         A cutter that goes on at `first_line` of the same file; None when its beginning has no header.
 
@@ -116,15 +118,17 @@ class CsvCutter:
         probe.feed(beginning, final=True)
         if probe.header is None:
             return None
-        return CsvCutter(
-            what=self._what,
-            first_line=first_line,
-            header=probe.header,
-            format=self._format,
-            dialect=probe.dialect,
-            encoding=probe._decoder.encoding,
-            encoding_evidence=probe._decoder.evidence,
-        )
+        return self.going_on(first_line=first_line, **probe.found())
+
+    def found(self) -> dict[str, Any]:
+        """What a cutter that goes on in the middle of the file needs to be given."""
+        encoding, evidence = self._decoder.encoding, self._decoder.evidence
+        found = {"header": self.header, "dialect": self.dialect}
+        return {**found, "encoding": encoding, "encoding_evidence": evidence}
+
+    def going_on(self, *, first_line: int, **found: Any) -> Self:
+        """A cutter that goes on at `first_line` of a file in which that was found."""
+        return type(self)(what=self._what, first_line=first_line, format=self._format, **found)
 
     def feed(self, part: bytes, *, final: bool = False) -> Slice:
         """
@@ -136,9 +140,9 @@ class CsvCutter:
         """
         self._text += self._decoder.feed(part, final=final)
         if self._at_start and self._text:
-            self._check_start()
+            check_is_text(self._text, self._what)
             self._at_start = False
-        records, consumed = self._cut_plain(final=final) or self._cut_lines(final=final)
+        records, consumed = self._cut_text(final=final)
         if not is_storable(self._text):
             for at, payload in enumerate(records.payloads):
                 if at not in records.faults and (fault := unstorable(payload, self._decoder.encoding)) is not None:
@@ -152,12 +156,9 @@ class CsvCutter:
             raise SourceMalformedError(f"{self._what} line {self._line}: no end in {len(self._text)} characters")
         return Slice(records, body, self._line)
 
-    def _check_start(self) -> None:
-        start = self._text[:100].lstrip(" \t\r\n").lower()
-        if "\x00" in self._text[:4] or self._text.startswith(("PK\x03\x04", "\x1f\udc8b", "\x1f\u2039", "%PDF-")):
-            raise SourceMalformedError(f"{self._what}: looks binary or compressed; expected CSV")
-        if start.startswith(("<!doctype", "<html", "<?xml")):
-            raise SourceMalformedError(f"{self._what}: expected CSV, got HTML or XML")
+    def _cut_text(self, *, final: bool) -> tuple[Records, int]:
+        """Records of the text held, and how many characters of it they take up."""
+        return self._cut_plain(final=final) or self._cut_lines(final=final)
 
     def _take_head(self, lines: list[str], *, final: bool) -> int:
         """How many lines come before the first record, as far as they are there."""

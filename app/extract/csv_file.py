@@ -1,10 +1,9 @@
 """A CSV file, over HTTP or on disk → pages, in memory that does not grow with the file."""
 
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import aiofiles
 import aiofiles.os
@@ -15,9 +14,13 @@ from app.clock import utc_now
 from app.errors import SourceMalformedError, SourceRefusedError, SourceUnavailableError
 from app.extract.client import SourceClient
 from app.extract.csv_cutter import CsvCutter, Slice
+from app.extract.csv_resume import PackedCheck, found_before, rest_to_ask_for, state_while_reading
+from app.extract.csv_stretches import StretchCutter
 from app.extract.decompress import decompressed
+from app.extract.http_body import RestOf, is_strong
 from app.extract.http_errors import redact
-from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
+from app.extract.prefix_hash import PrefixCheck, PrefixHash
+from app.records import Checkpoint, Cursor, Fingerprints, Page, ReadFingerprints, Records, Traffic, Validators
 from app.sources.csv_format import FileSpec
 from app.sources.resource import ResourceSpec
 from app.sources.tables import CsvResource
@@ -39,25 +42,46 @@ class _Body:
     parts: AsyncIterator[bytes]
     validators: Validators
     size_bytes: int | None
+    """Of the whole body."""
+    offset: int = 0
+    """Of the first byte."""
+    has_ranges: bool = True
+    """Whether offsets in what we read are offsets in what was sent."""
 
 
 async def read_csv(
-    spec: ResourceSpec, checkpoint: Checkpoint, *, client: SourceClient, traffic: Traffic
+    spec: ResourceSpec,
+    checkpoint: Checkpoint,
+    *,
+    client: SourceClient,
+    traffic: Traffic,
+    read_fingerprints: ReadFingerprints | None = None,
 ) -> AsyncGenerator[Page, None]:
     """
     Read the file from where the checkpoint stands; from its beginning when it
     is no longer the same file up to there.
+
+    Args:
+        read_fingerprints: of the stretches that may be skipped; None where none are kept.
 
     Raises:
         SourceError: not there, not readable, not CSV in UTF-8, empty, or cut.
     """
     assert isinstance(spec.table, CsvResource)
     table, cursor = spec.table, checkpoint.cursor
+
+    async def open_reading(body: _Body) -> _Reading:
+        keep = read_fingerprints is not None
+        known = await read_fingerprints() if read_fingerprints else None
+        return _Reading(spec, body, checkpoint.state, max_bytes=client.max_file_bytes, keep=keep, known=known)
+
     if cursor.byte_offset:
-        async with _open(table.file, None, client=client, traffic=traffic) as body:
+        rest = rest_to_ask_for(checkpoint)
+        async with _open(table.file, None, rest=rest, client=client, traffic=traffic) as body:
             assert body is not None
-            reading = _Reading(spec, body, max_bytes=client.max_file_bytes)
-            if await reading.skip(cursor):
+            reading = await open_reading(body)
+            if await reading.go_on(cursor):
+                log.info("resumed", byte_offset=cursor.byte_offset, read_again=0 if body.offset else cursor.byte_offset)
                 async for page in reading.pages():
                     yield page
                 return
@@ -79,26 +103,66 @@ async def read_csv(
                 validators=checkpoint.validators,
             )
             return
-        async for page in _Reading(spec, body, max_bytes=client.max_file_bytes).pages():
+        reading = await open_reading(body)
+        async for page in reading.pages():
             yield page
 
 
 class _Reading:
     """One pass over one body."""
 
-    def __init__(self, spec: ResourceSpec, body: _Body, *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        spec: ResourceSpec,
+        body: _Body,
+        state: Mapping[str, Any],
+        *,
+        max_bytes: int,
+        keep: bool,
+        known: Fingerprints | None,
+    ) -> None:
         assert isinstance(spec.table, CsvResource)
         self._what = redact(spec.table.file.url)
         self._body = body
-        plain = decompressed(body.parts, spec.table.file.compression, max_bytes=max_bytes, what=self._what)
-        self._parts = _joined(plain)
+        self._state = state
+        self._packed = PackedCheck(spec.table.file.compression)
+        self._parts = _joined(
+            decompressed(
+                self._packed.watched(body.parts),
+                # In the middle of a file, what looks like the mark of an archive is none
+                "none" if body.offset else spec.table.file.compression,
+                max_bytes=max_bytes - body.offset,
+                what=self._what,
+            )
+        )
         self._rest = b""
-        self._prefix = hashlib.blake2b(digest_size=16)
+        self._prefix = PrefixHash()
         self._cutter = CsvCutter(what=self._what, format=spec.table.format)
+        if keep:
+            self._cutter = StretchCutter(
+                what=self._what,
+                format=spec.table.format,
+                basis=f"{spec.request_hash} {spec.mapping_hash} {spec.table.write_disposition}",
+                known=known,
+                size_bytes=body.size_bytes if body.has_ranges else None,
+            )
         self._cursor = Cursor()
 
-    async def skip(self, to: Cursor) -> bool:
+    async def go_on(self, at: Cursor) -> bool:
         """Go on where the cursor stands; False when the bytes up to there are not those that it saw."""
+        if not self._body.offset:
+            return await self._skip(at)
+        found = found_before(self._state)
+        # Else the rest was not asked for
+        assert found is not None
+        assert at.prefix_hash is not None
+        self._cutter = self._cutter.going_on(first_line=at.position + 1, **found)
+        self._prefix = PrefixHash(at.prefix_hash, offset=at.byte_offset)
+        self._cursor = at
+        return True
+
+    async def _skip(self, to: Cursor) -> bool:
+        check = PrefixCheck(to.prefix_hash or "", size=to.byte_offset)
         left = to.byte_offset
         beginning = b""
         async for part in self._parts:
@@ -106,11 +170,12 @@ class _Reading:
                 beginning += part
             seen = part[:left]
             self._prefix.update(seen)
+            check.feed(seen)
             left -= len(seen)
             if left == 0:
                 self._rest = part[len(seen) :]
                 break
-        if left or self._prefix.hexdigest() != to.prefix_hash:
+        if not check.holds:
             return False
         resumed = self._cutter.resumed(beginning, first_line=to.position + 1)
         if resumed is None:
@@ -136,8 +201,9 @@ class _Reading:
             page=before.page + 1,
             position=cut.next_line - 1,
             byte_offset=before.byte_offset + len(cut.body),
-            prefix_hash=self._prefix.hexdigest(),
+            prefix_hash=str(self._prefix),
         )
+        plain = self._body.has_ranges and not self._packed.is_packed
         return Page(
             number=self._cursor.page,
             records=cut.records,
@@ -146,18 +212,33 @@ class _Reading:
             body_bytes=len(cut.body),
             # Only the end of the body proves that the validators describe what was read
             validators={"": self._body.validators} if last and self._body.validators else {},
+            state=state_while_reading(
+                self._state, self._cutter, etag=self._body.validators.etag if plain and not last else None
+            ),
             input={**self._cutter.report(), "size_bytes": self._body.size_bytes},
+            stretches=cut.stretches,
+            stretch_rules=cut.rules,
         )
 
 
 @asynccontextmanager
 async def _open(
-    file: FileSpec, saved: Validators | None, *, client: SourceClient, traffic: Traffic
+    file: FileSpec,
+    saved: Validators | None,
+    *,
+    rest: RestOf | None = None,
+    client: SourceClient,
+    traffic: Traffic,
 ) -> AsyncIterator[_Body | None]:
-    """The body; None when it is the one that `saved` describes."""
+    """The body, or no more than the rest of it; None when it is the one that `saved` describes."""
     if file.url.lower().startswith(("http://", "https://")):
-        async with client.open_body(file.url, validators=saved, traffic=traffic) as remote:
-            yield _Body(remote.parts(), remote.validators, remote.size_bytes) if remote else None
+        asked = rest if rest and is_strong(rest.etag) else None
+        async with client.open_body(file.url, validators=saved, rest=asked, traffic=traffic) as remote:
+            if remote is None:
+                yield None
+            else:
+                ranges = not remote.is_encoded
+                yield _Body(remote.parts(), remote.validators, remote.size_bytes, remote.offset, ranges)
         return
     traffic.requests += 1
     try:
@@ -168,8 +249,10 @@ async def _open(
             return
         if utc_now().timestamp() - stat.st_mtime < RACY_SECONDS:
             validators = Validators()
+        offset = rest.offset if rest and rest.etag == validators.etag else 0
         async with aiofiles.open(file.url, "rb") as opened:
-            yield _Body(_file_parts(opened, traffic), validators, stat.st_size)
+            await opened.seek(offset)
+            yield _Body(_file_parts(opened, traffic), validators, stat.st_size, offset)
     except FileNotFoundError:
         raise SourceUnavailableError(
             f"{file.url}: no such file; file.url (CSV_URL for the built-in source) takes an http(s) URL or a path"

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from app.errors import ConfigError
+from app.errors import ConfigError, SourceMalformedError
 from app.records import Rejection
 
 SAMPLE_BYTES: Final = 64 * 1024
@@ -169,6 +169,20 @@ def split_lines(text: str) -> list[str]:
     if any(end in text for end in _OTHER_LINE_ENDS):
         return list(io.StringIO(text, newline=""))
     return text.splitlines(keepends=True)  # a third faster
+
+
+def check_is_text(beginning: str, what: str) -> None:
+    """
+    Refuse what no CSV file begins with.
+
+    Raises:
+        SourceMalformedError: it looks binary, or is HTML or XML.
+    """
+    start = beginning[:100].lstrip(" \t\r\n").lower()
+    if "\x00" in beginning[:4] or beginning.startswith(("PK\x03\x04", "\x1f\udc8b", "\x1f\u2039", "%PDF-")):
+        raise SourceMalformedError(f"{what}: looks binary or compressed; expected CSV")
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        raise SourceMalformedError(f"{what}: expected CSV, got HTML or XML")
 
 
 def unstorable(payload: str, encoding: str) -> Rejection | None:

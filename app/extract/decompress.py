@@ -35,7 +35,7 @@ async def decompressed(
         ConfigError: zstd, and the package for it is not installed.
     """
     body = _Input(parts, what)
-    found = await _by_first_bytes(body) if compression == "auto" else compression
+    found = compression_of(await body.peek(4)) if compression == "auto" else compression
     readers = {"gzip": _gunzipped, "zip": _unzipped, "zstd": _unzstd}
     size = 0
     async for data in readers.get(found, _Input.rest)(body):
@@ -119,8 +119,8 @@ class _Input:
         return SourceMalformedError(f"{self.what}: {why}")
 
 
-async def _by_first_bytes(body: _Input) -> Compression:
-    start = await body.peek(4)
+def compression_of(start: bytes) -> Compression:
+    """By the first four bytes of a body."""
     return next((found for mark, found in _MARKS if start.startswith(mark)), "none")
 
 

@@ -1,5 +1,6 @@
 """What comes back: a whole answer, or a body read in parts."""
 
+import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from app.extract.http_errors import redact, source_errors
 from app.records import Traffic, Validators
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
 
 
 class Patience(Protocol):
@@ -46,17 +48,63 @@ class Response:
         return self.status == 304
 
 
-class Body:
-    """A body being read, with a deadline on the waiting and a floor under the speed."""
+@dataclass(frozen=True, slots=True)
+class RestOf:
+    """
+    The rest of a body of which we have the beginning (RFC 9110 §13.1.5, §14).
 
-    def __init__(self, response: aiohttp.ClientResponse, *, url: str, traffic: Traffic, patience: Patience) -> None:
+    Args:
+        offset: of its first byte.
+        etag: of the body that the beginning is of; a strong one.
+    """
+
+    offset: int
+    etag: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        # Of another encoding, the same offset would be another place
+        return {"Range": f"bytes={self.offset}-", "If-Range": self.etag, "Accept-Encoding": "identity"}
+
+    def is_answered_by(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether this is the same body from there to its end; what a server makes of ranges is not taken on trust."""
+        headers = response.headers
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if response.status != 206 or found is None or headers.get("ETag") != self.etag:
+            return False
+        if headers.get("Content-Encoding", "identity") != "identity":
+            return False
+        first, last, size = map(int, found.groups())
+        return first == self.offset and last == size - 1 and response.content_length in {None, size - first}
+
+
+class Body:
+    """
+    A body being read, with a deadline on the waiting and a floor under the speed.
+
+    Args:
+        offset: of its first byte in the whole body.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        url: str,
+        traffic: Traffic,
+        patience: Patience,
+        offset: int = 0,
+    ) -> None:
         self._response = response
         self._url = url
         self._traffic = traffic
         self._patience = patience
         self.validators = read_validators(response)
-        self.size_bytes = response.content_length if "Content-Encoding" not in response.headers else None
-        """None when the server does not say, or says it of the compressed body."""
+        self.offset = offset
+        self.is_encoded = "Content-Encoding" in response.headers
+        length = response.content_length
+        self.size_bytes = None if self.is_encoded or length is None else offset + length
+        """Of the whole body; None when the server does not say, or says it of the compressed body."""
 
     async def parts(self) -> AsyncIterator[bytes]:
         """
@@ -146,6 +194,11 @@ def read_links(response: aiohttp.ClientResponse, what: str) -> dict[str, str]:
         }
     except ValueError as error:
         raise SourceMalformedError(f"{what}: its Link header holds what is no URL") from error
+
+
+def is_strong(etag: str | None) -> bool:
+    """Whether it vouches for each byte (RFC 9110 §8.8.1)."""
+    return etag is not None and etag.startswith('"') and etag.endswith('"') and len(etag) > 1
 
 
 def read_validators(response: aiohttp.ClientResponse) -> Validators:

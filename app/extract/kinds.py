@@ -7,7 +7,7 @@ from app.extract.csv_file import read_csv
 from app.extract.http import Fetcher
 from app.extract.rest_api import read_api
 from app.extract.scopes import ReadParents
-from app.records import Checkpoint, Page, Traffic
+from app.records import Checkpoint, Page, ReadFingerprints, Traffic
 from app.sources.resource import ResourceSpec
 from app.sources.tables import RestResource
 
@@ -20,6 +20,7 @@ def read_pages(
     traffic: Traffic,
     now: datetime,
     read_parents: ReadParents | None = None,
+    read_fingerprints: ReadFingerprints | None = None,
 ) -> AsyncGenerator[Page, None]:
     """
     The pages of a resource, from where the checkpoint stands.
@@ -27,8 +28,9 @@ def read_pages(
     Args:
         now: when the run began.
         read_parents: the rows of a parent resource; None where there is no database.
+        read_fingerprints: what is known of a file; None where none are kept.
     """
     client = fetcher.client(spec)
     if isinstance(spec.table, RestResource):
         return read_api(spec, checkpoint, client=client, traffic=traffic, now=now, read_parents=read_parents)
-    return read_csv(spec, checkpoint, client=client, traffic=traffic)
+    return read_csv(spec, checkpoint, client=client, traffic=traffic, read_fingerprints=read_fingerprints)

@@ -43,6 +43,12 @@ def build_request(spec: ResourceSpec, scope: Scope) -> PageRequest:
     )
 
 
+def add_type(headers: dict[str, str], content_type: str) -> None:
+    """Say what a body is, unless the headers say it."""
+    if "content-type" not in map(str.lower, headers):
+        headers["Content-Type"] = content_type
+
+
 def _joined(base: str, path: str) -> str:
     """Below the base, whatever slashes stand between them."""
     return f"{base.rstrip('/')}/{path.lstrip('/')}" if path else base

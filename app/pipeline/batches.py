@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.clock import monotonic
 from app.errors import SourceError
-from app.records import Cursor, Page, Records, Validators
+from app.records import Cursor, Page, Records, Stretch, StretchRules, Validators
 
 MAX_RECORDS: Final = 5_000
 MAX_SECONDS: Final = 1.0
@@ -36,7 +36,15 @@ class Batch:
     state: Mapping[str, Any] | None = None
     findings: list[Mapping[str, Any]] = field(default_factory=list)
     input: Mapping[str, Any] = field(default_factory=dict)
+    stretches: list[Stretch] = field(default_factory=list)
+    """Of the pages completed with this batch."""
+    stretch_rules: StretchRules | None = None
     opened_at: float = field(default_factory=monotonic)
+
+    @property
+    def skipped(self) -> int:
+        """Records that were not cut, because they are known to be in the table as they are."""
+        return sum(stretch.records for stretch in self.stretches if stretch.skipped is not None)
 
     def add_part(self, page: Page, records: Records) -> None:
         self.parts.append((page.number, records))
@@ -53,6 +61,8 @@ class Batch:
         self.validators = page.validators
         self.state = page.state
         self.findings += page.findings
+        self.stretches += page.stretches
+        self.stretch_rules = page.stretch_rules or self.stretch_rules
 
 
 async def batches(
@@ -102,6 +112,7 @@ async def _next(pages: AsyncGenerator[Page, None]) -> Page:
 
 
 def _parts(page: Page, max_records: int) -> list[Records]:
-    if len(page.records) <= max_records:
+    # Should a stretch have been skipped wrongly, the page is read again: nothing of it may have been counted
+    if len(page.records) <= max_records or any(stretch.skipped is not None for stretch in page.stretches):
         return [page.records]
     return [page.records.part(at, at + max_records) for at in range(0, len(page.records), max_records)]

@@ -30,6 +30,11 @@ def must_remap(checkpoint: Checkpoint) -> bool:
     return checkpoint.mapping_hash not in {None, checkpoint.pass_mapping_hash}
 
 
+def may_skip(checkpoint: Checkpoint) -> bool:
+    """Whether what the last pass left can be relied on: there was one, and with this mapping."""
+    return checkpoint.row_count > 0 and not must_remap(checkpoint)
+
+
 def after_batch(checkpoint: Checkpoint, batch: Batch, *, proves_all: bool = True) -> Checkpoint:
     """
     Where the checkpoint stands once this batch is committed.

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from app.errors import SourceError
+from app.pipeline.stretches import OvertakenStretchError
 
 MAX_FLIGHTS: Final = 3
 """Batches of one run being written at once: PostgreSQL works on one while others are encoded and sent."""
@@ -55,14 +56,14 @@ async def open_flights() -> AsyncIterator[Flights]:
     """
     All have arrived when the block ends.
 
-    When it fails, those on their way are cancelled; unless the source is at
-    fault: what came whole before the fault is kept.
+    When it fails, those on their way are cancelled; unless it is for what the
+    source sent: what came whole before that is kept.
     """
     flights = Flights()
     try:
         try:
             yield flights
-        except SourceError:
+        except (SourceError, OvertakenStretchError):
             await flights.arrive()
             raise
         await flights.arrive()

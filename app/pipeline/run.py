@@ -1,7 +1,7 @@
 """One run: extract → land → normalize → load, batch by batch, each batch one transaction."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import Presence
 from app.db.normalized_data import read_current
 from app.db.parents import read_parents
-from app.db.raw_data import read_unloaded
+from app.db.raw_data import read_payloads, read_unloaded
 from app.db.transactions import Transactions, open_transactions
 from app.extract.http import Fetcher
 from app.extract.kinds import read_pages
@@ -24,7 +24,7 @@ from app.land import Landed, land_records
 from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.batches import Batch, batches
-from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
+from app.pipeline.checkpoint import after_batch, begin_pass, may_skip, must_remap
 from app.pipeline.evidence import gather_evidence
 from app.pipeline.flights import open_flights
 from app.pipeline.known import drop_known_versions
@@ -32,7 +32,8 @@ from app.pipeline.lease import while_leased
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
 from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
-from app.records import Counts, CurrentRow, Cursor, RunReport
+from app.pipeline.stretches import OvertakenStretchError, StretchLedger, replaced_versions
+from app.records import Counts, CurrentRow, Cursor, Fingerprints, Page, RunReport
 
 log = structlog.get_logger()
 
@@ -112,28 +113,38 @@ class _Work:
         self._body_bytes = run.checkpoint.cursor.byte_offset
         self._held_back, self._held_back_rows = Counts(), 0
         """Of batches that are not committed yet: a pass that replaces commits as one."""
+        self._may_skip = run.source.keeps_fingerprints and may_skip(run.checkpoint)
+        self._stretches = StretchLedger(trusted=self._may_skip) if run.source.keeps_fingerprints else None
 
     async def pump(self) -> None:
         """Read the source to its end; again, where a snapshot is to be taken and some pages came without records."""
-        await self._pump()
+        try:
+            await self._pump()
+        except OvertakenStretchError:
+            log.info("stretch_overtaken", position=self._run.checkpoint.cursor.position)
+            self._may_skip = False
+            await self._pump()
         if self.snapshot is not None and self.snapshot.is_patchy:
             await self.snapshot.begin_again()
             self._run.checkpoint = replace(self._run.checkpoint, cursor=Cursor(), validators={})
             self._run.not_modified_pages, self._run.resumed = 0, False
             await self._pump()
 
-    async def _pump(self) -> None:
-        """Stage a batch while those before it are written; they commit in order."""
-        pages = read_pages(
+    def _read_pages(self) -> AsyncGenerator[Page, None]:
+        return read_pages(
             self._source,
             self._run.checkpoint,
             fetcher=self._fetcher,
             traffic=self._run.traffic,
             now=utc_now(),
             read_parents=self._read_parents,
+            read_fingerprints=self._read_fingerprints if self._stretches else None,
         )
+
+    async def _pump(self) -> None:
+        """Stage a batch while those before it are written; they commit in order."""
         async with open_flights() as flights:
-            async for batch in batches(pages):
+            async for batch in batches(self._read_pages()):
                 landed = await self._land(batch)
                 if self._transactions.altogether:
                     await flights.arrive()  # they share one connection
@@ -148,8 +159,16 @@ class _Work:
     def _read_parents(self, parent: str, begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         return read_parents(self._database, f"{self._source.source}.{parent}", begin)
 
+    async def _read_fingerprints(self) -> Fingerprints | None:
+        if not self._may_skip:
+            return None
+        async with self._database.read() as session:
+            return await checkpoints.read_fingerprints(session, self._run.checkpoint)
+
     async def _land(self, batch: Batch) -> Landed:
         if not batch.size:
+            if batch.skipped:
+                self._run.input.update(batch.input)
             return Landed()  # a body that was not modified has no header either
         if self._rules is None:
             self._run.input.update(batch.input)
@@ -171,6 +190,14 @@ class _Work:
         )
 
     async def _stage(self, batch: Batch, landed: Landed) -> StagedBatch:
+        if self._stretches is not None:
+            self._stretches.check(batch)
+        staged = await self._stage_records(batch, landed)
+        staged.counts.extracted += batch.skipped
+        staged.counts.unchanged += batch.skipped
+        return staged
+
+    async def _stage_records(self, batch: Batch, landed: Landed) -> StagedBatch:
         if not landed:
             return StagedBatch(Counts(pages=batch.pages))
         assert self._rules is not None
@@ -181,6 +208,7 @@ class _Work:
         await self._raw_ids.reserve(len(landed))
         await self._row_ids.reserve(len(landed))
         staged = stage(landed, current, rules=self._rules, pages=batch.pages)
+        await self._note_replaced(batch, landed, replaced_versions(staged, current))
         unloaded = [(row.source_id, row.content_hash) for row in staged.raw_rows if row.disposition != "loaded"]
         if unloaded:
             async with self._transactions.reading() as session:
@@ -189,6 +217,15 @@ class _Work:
                 )
             drop_known_versions(staged, known, current)
         return staged
+
+    async def _note_replaced(self, batch: Batch, landed: Landed, replaced: Mapping[str, int]) -> None:
+        if self._stretches is None or not replaced:
+            return
+        async with self._database.read() as session:
+            payloads = await read_payloads(
+                session, kind=self._source.raw_kind, source=self._source.name, raw_ids=list(replaced.values())
+            )
+        self._stretches.replace(batch, landed, {key: payloads.get(raw_id) for key, raw_id in replaced.items()})
 
     async def _commit(
         self, batch: Batch, landed: Landed, staged: StagedBatch, before: asyncio.Task[None] | None
@@ -224,12 +261,15 @@ class _Work:
             if last or not self._transactions.altogether:
                 counts.add(self._held_back)
                 await runs.add_counts(session, run.run_id, counts)
+                if self._stretches is not None:
+                    self._stretches.settle(batch, staged)
                 checkpoint = await checkpoints.move_checkpoint(
                     session,
                     run.checkpoint,
                     # Only a pass that settled what is absent proves that nothing is left to be done
                     after_batch(run.checkpoint, batch, proves_all=last and absence.settled),
                     new_rows=new_rows + self._held_back_rows - absence.vanished,
+                    fingerprints=self._stretches.to_keep(batch) if self._stretches else None,
                 )
         if checkpoint is run.checkpoint:
             self._held_back.add(counts)

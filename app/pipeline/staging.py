@@ -87,6 +87,7 @@ class _Staging:
         self._write_plain(plain, todo, source_ids, normalized)
         self._write_pending(normalized)
         self._write_deletions()
+        self._set_repeated_aside()
         self._batch.raw_rows += [row for row in self._raw_rows if row is not None]
         return self._batch
 
@@ -164,6 +165,7 @@ class _Staging:
             self._counts.unchanged += 1
         elif is_outdated(updated_at, earlier, there):
             self._counts.outdated += 1
+            self._batch.set_aside.add(self._landed.positions[index])
             self._append(index, "overtaken")
         else:
             if earlier is not None:
@@ -175,6 +177,12 @@ class _Staging:
             raw_id = there.raw_id if same and there else self._append(index, "loaded", notes=notes)
             row_id = earlier.row_id if earlier else self._rules.take_row_ids(1)[0]
             self._pending[source_id] = Version(at, row_id, raw_id, content_hash, updated_at, raw_at)
+
+    def _set_repeated_aside(self) -> None:
+        """Of records with the same key only one is in the table."""
+        if self._repeated:
+            repeated = (at for at, key in enumerate(self._landed.source_ids) if key in self._repeated)
+            self._batch.set_aside.update(self._landed.positions[at] for at in repeated)
 
     def _write_pending(self, normalized: Normalized) -> None:
         for source_id, version in self._pending.items():
@@ -208,6 +216,7 @@ class _Staging:
 
     def _delete(self, index: int, source_id: str, updated_at: datetime | None) -> None:
         """The record says itself that it was deleted."""
+        self._batch.set_aside.add(self._landed.positions[index])
         earlier, there = self._pending.get(source_id), self._current.get(source_id)
         if source_id in self._deletions or (earlier is None and there is not None and there.deleted):
             self._counts.unchanged += 1
@@ -251,6 +260,7 @@ class _Staging:
         self._append_once(index, "rejected", rejection=rejection)
 
     def _append_once(self, index: int, disposition: Disposition, *, rejection: Rejection | None = None) -> None:
+        self._batch.set_aside.add(self._landed.positions[index])
         version = (self._landed.source_ids[index], self._landed.hashes[index])
         if version not in self._set_aside:
             self._set_aside.add(version)

@@ -1,6 +1,6 @@
 """What comes from a source: records, pages, and where a walk stands."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,6 +66,47 @@ class Records:
         return Records(self.payloads[start:end], self.positions[start:end], self.fields[start:end], faults, filtered)
 
 
+class StretchRules(NamedTuple):
+    """How a pass cuts a file into stretches; fingerprints of other rules say nothing about it."""
+
+    basis: str
+    """Hash of all that decides what the bytes of a stretch become: header, dialect, encoding, mapping."""
+    bits: int
+    """A stretch has at least 2**bits lines and ends with one whose CRC-32 ends in so many zero bits."""
+    line_end: str
+    spans_lines: bool
+    """Quoted line ends are usual in it, so a stretch ends only where as many quotes are closed as opened."""
+
+
+class Stretch(NamedTuple):
+    """Some records of a file, one after the other, that begin and end with a line."""
+
+    fingerprint: bytes
+    """BLAKE2b, 16 bytes, of its text in UTF-8 without the last line end."""
+    records: int
+    first: int
+    """Line at which its first record begins."""
+    last: int
+    """Line at which its last record begins."""
+    skipped: bytes | None = None
+    """The text, if its records were not cut because they are known; else they are among the page's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """The stretches of a complete pass whose records were all in the table as they are, once it ended."""
+
+    rules: StretchRules
+    stretches: Mapping[bytes, int]
+    """Fingerprint → number of records."""
+    stale: frozenset[int] = frozenset()
+    """CRC-32 of lines that begin a record which was changed during that pass: a stretch with one may be overtaken."""
+
+
+ReadFingerprints = Callable[[], Awaitable[Fingerprints | None]]
+"""Those of the last complete pass; None where there are none that may be trusted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """Where a pass over a resource goes on; the default is the beginning."""
@@ -117,5 +158,9 @@ class Page:
     """What else the checkpoint holds once this page is committed; None: what it held before."""
     findings: tuple[Mapping[str, Any], ...] = ()
     """What was noticed while reading it."""
+    stretches: Sequence[Stretch] = ()
+    """Of a file: the skipped ones, and those that were cut and have a fingerprint, in their order."""
+    stretch_rules: StretchRules | None = None
+    """None as long as the head of the file is not read, and where no fingerprints are kept."""
     input: Mapping[str, Any] = field(default_factory=dict)
     """Header, dialect, encoding: what a reader of the payloads needs, once a run."""

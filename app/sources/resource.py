@@ -104,6 +104,17 @@ class ResourceSpec:
         return isinstance(self.table, RestResource) and self.table.endpoint.incremental is not None
 
     @property
+    def keeps_fingerprints(self) -> bool:
+        """
+        Its unchanged stretches may be skipped.
+
+        Not where a pass must see every record, and not with "append": what a repeated key
+        becomes there depends on which records share a batch.
+        """
+        is_merged = self.table.write_disposition == "merge" and not self.table.is_whole
+        return isinstance(self.table, CsvResource) and is_merged
+
+    @property
     def mapping_hash(self) -> str:
         """Changes when the same records would normalize to other rows."""
         part = _said(self.table, include={"primary_key", "mapping", "filter", "schema_contract"})
