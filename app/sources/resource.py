@@ -111,7 +111,7 @@ class ResourceSpec:
         Not where a pass must see every record, and not with "append": what a repeated key
         becomes there depends on which records share a batch.
         """
-        is_merged = self.table.write_disposition == "merge" and not self.table.is_whole
+        is_merged = self.table.write_disposition == "merge" and not self.table.needs_every_key
         return isinstance(self.table, CsvResource) and is_merged
 
     @property
