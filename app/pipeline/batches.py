@@ -21,6 +21,8 @@ class Batch:
 
     parts: list[tuple[int, Records]] = field(default_factory=list)
     """Page number and records."""
+    begins_within: bool = False
+    """Its first part is not the beginning of a page: read again, what was before it would be counted twice."""
     size: int = 0
     """Records."""
     pages: int = 0
@@ -50,6 +52,7 @@ class Batch:
         self.parts.append((page.number, records))
         self.size += len(records)
         self.input = page.input or self.input
+        self.stretch_rules = page.stretch_rules or self.stretch_rules
 
     def complete_page(self, page: Page) -> None:
         self.pages += 1
@@ -62,7 +65,6 @@ class Batch:
         self.state = page.state
         self.findings += page.findings
         self.stretches += page.stretches
-        self.stretch_rules = page.stretch_rules or self.stretch_rules
 
 
 async def batches(
@@ -87,10 +89,13 @@ async def batches(
                 continue
             page = upcoming.result()
             upcoming = None
-            for part in _parts(page, max_records):
+            if batch.begins_within and _skips(page):
+                yield batch
+                batch = Batch()
+            for number, part in enumerate(_parts(page, max_records)):
                 if batch.size + len(part) > max_records or batch.body_bytes >= MAX_BYTES:
                     yield batch
-                    batch = Batch()
+                    batch = Batch(begins_within=number > 0)
                 batch.add_part(page, part)
             batch.complete_page(page)
     except StopAsyncIteration:
@@ -111,8 +116,12 @@ async def _next(pages: AsyncGenerator[Page, None]) -> Page:
     return await anext(pages)
 
 
+def _skips(page: Page) -> bool:
+    """Should that prove wrong, its batch is read again from where it begins: nothing of it may have been counted."""
+    return any(stretch.skipped is not None for stretch in page.stretches)
+
+
 def _parts(page: Page, max_records: int) -> list[Records]:
-    # Should a stretch have been skipped wrongly, the page is read again: nothing of it may have been counted
-    if len(page.records) <= max_records or any(stretch.skipped is not None for stretch in page.stretches):
+    if len(page.records) <= max_records or _skips(page):
         return [page.records]
     return [page.records.part(at, at + max_records) for at in range(0, len(page.records), max_records)]

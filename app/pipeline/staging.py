@@ -162,6 +162,7 @@ class _Staging:
         same = known_hash == content_hash or (self._rules.append and known_hash is not None)
         returned = there is not None and there.deleted and not self._rules.append
         if same and (earlier or not (self._rules.remap or returned)):
+            self._undelete(source_id)  # an earlier record of the batch said that it was gone
             self._counts.unchanged += 1
         elif is_outdated(updated_at, earlier, there):
             self._counts.outdated += 1

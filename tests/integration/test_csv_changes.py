@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import HealthCheck, Phase, example, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
@@ -117,7 +117,20 @@ EDIT = st.tuples(
     first=st.lists(ROW, max_size=40),
     versions=st.lists(st.lists(EDIT, max_size=4), min_size=2, max_size=5),
 )
-@with_settings(max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+# A tombstone and, in the same batch or in another, the record as it was
+@example(
+    distinct=True,
+    first=[],
+    versions=[
+        [("insert", 37, 0, "too,few\n"), ("copy", 0, 23, ""), ("replace", 9, 0, ",no key,1,,\n"), ("copy", 4, 29, "")],
+        [("replace", 44, 0, "14,c,1,2026-01-02,\n"), ("replace", 46, 0, "6,a,1,2026-01-01,true\n")],
+        [("delete", 15, 0, "")],
+        [("insert", 2, 0, "8,c,x,2026-01-02,true\n"), ("insert", 15, 0, "2,b,1,2026-01-02,\n")],
+    ],
+)
+@with_settings(
+    max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
 async def test_skipping_makes_no_difference_to_any_table(
     run: Run,
     sql: asyncpg.Connection,
