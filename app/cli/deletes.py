@@ -39,12 +39,13 @@ async def _decide(settings: Settings, name: str, approve: bool, discard: bool, p
     if print_json:
         print(as_json(found))
         return 0
-    done = "deleted" if approve else "kept" if discard else "waiting"
     for item in found:
-        why = item.refused or "missed once; a second complete pass decides"
-        print(f"{item.source}: {item.count} rows {done}; {why}")
-        if done == "waiting":
-            print("  " + ", ".join(item.keys) + (", …" if item.count > len(item.keys) else ""))
+        if approve or discard:
+            print(f"{item.source}: {item.count:,} rows {'deleted' if approve else 'kept, until the next pass asks'}")
+            continue
+        print(f"{item.source}: {item.refused or f'{item.count} rows were missed once; a second complete pass decides'}")
+        more = item.count - len(item.keys)
+        print("  " + ", ".join(item.keys) + (f" and {more:,} more" if more else ""))
     if not found:
         print(f"{name}: nothing waits")
     return 0

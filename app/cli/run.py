@@ -52,6 +52,10 @@ def _as_text(tick: Tick) -> str:
         lines.append(
             f"{report.source}: {report.status} in {report.seconds:.1f} s ({report.outcome or 'see below'}) {told}"
         )
+        if counts.outdated:
+            lines.append(
+                f"  {counts.outdated:,} are older, by mapping.updated_at, than what is here, and were left out"
+            )
         if report.error_message:
             lines.append(f"  {report.error_class}: {report.error_message}")
     lines += [f"{source}: locked, another process is running it" for source in tick.locked]

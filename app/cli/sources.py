@@ -153,6 +153,8 @@ def _as_text(report: operations.Check) -> list[str]:
         lines.append(f"  keys: {report.keys_missing} missing, {report.keys_repeated} repeated")
     for code, count in report.rejected.items():
         lines.append(f"  would be rejected: {count} of {code}")
+    if report.filtered:
+        lines.append(f"  would be filtered: {report.filtered} of {report.records}")
     if report.coerced:
         lines.append(f"  coerced, with a note: {report.coerced}; `etl sources preview {report.name}` shows them")
     if report.empty_columns:

@@ -230,8 +230,12 @@ def _tell(report: Check, sample: _Sample, spec: ResourceSpec) -> None:
     report.keys_repeated = len(landed) - report.keys_missing - len(landed.keys)
     report.coerced = len(normalized.notes)
     report.filtered = len(landed.filtered) + len(normalized.filtered)
-    for rejection in (*landed.rejections.values(), *normalized.rejections.values()):
+    rejections = [*landed.rejections.values(), *normalized.rejections.values()]
+    for rejection in rejections:
         report.rejected[rejection.code] = report.rejected.get(rejection.code, 0) + 1
+    if 0 < len(rejections) == len(landed):
+        report.ok, report.error_class = False, "data_error"
+        report.error = f"each of {len(landed)} records would be rejected; the first: {rejections[0].detail}"
     if sample.indexes:
         report.empty_columns = [
             name

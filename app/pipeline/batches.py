@@ -48,6 +48,9 @@ class Batch:
         """Records that were not cut, because they are known to be in the table as they are."""
         return sum(stretch.records for stretch in self.stretches if stretch.skipped is not None)
 
+    def has_no_room_for(self, records: Records, max_records: int) -> bool:
+        return self.size + len(records) > max_records or self.body_bytes >= MAX_BYTES
+
     def add_part(self, page: Page, records: Records) -> None:
         self.parts.append((page.number, records))
         self.size += len(records)
@@ -89,11 +92,8 @@ async def batches(
                 continue
             page = upcoming.result()
             upcoming = None
-            if batch.begins_within and _skips(page):
-                yield batch
-                batch = Batch()
             for number, part in enumerate(_parts(page, max_records)):
-                if batch.size + len(part) > max_records or batch.body_bytes >= MAX_BYTES:
+                if batch.has_no_room_for(part, max_records) or (batch.begins_within and _skips(page)):
                     yield batch
                     batch = Batch(begins_within=number > 0)
                 batch.add_part(page, part)

@@ -45,6 +45,8 @@ def judge(expect: Expect, counts: Counts, evidence: Evidence, *, complete: bool)
             if on_zero != "ok":
                 (failed if on_zero == "fail" else suspect).append(complaint)
         suspect += _of_volume(expect, counts.extracted, evidence.earlier)
+    if 0 < counts.extracted == counts.rejected and expect.max_reject_ratio is None:
+        suspect.append(Complaint("all_rejected", f"every one of {counts.rejected} records was rejected"))
     if expect.max_rejects is not None and counts.rejected > expect.max_rejects:
         failed.append(Complaint("too_many_rejects", f"{counts.rejected} rejected; max_rejects is {expect.max_rejects}"))
     ratio = counts.rejected / counts.extracted if counts.extracted else 0.0

@@ -154,6 +154,8 @@ class _Work:
                 # too early, or block a transaction that it waits for itself
                 await flights.clear_of(landed.keys)
                 staged = await self._stage(batch, landed)
+                if self.snapshot is not None:
+                    self.snapshot.note_staged(staged)
                 await flights.begin(partial(self._commit, batch, landed, staged), landed.keys)
 
     def _read_parents(self, parent: str, begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
@@ -185,6 +187,7 @@ class _Work:
             kind=self._source.raw_kind,
             remap=must_remap(self._run.checkpoint),
             append=self._source.table.write_disposition == "append",
+            trusted=self._source.table.is_whole,
             take_raw_ids=self._raw_ids.take,
             take_row_ids=self._row_ids.take,
         )

@@ -9,6 +9,7 @@ from app.db import absences
 from app.db.engine import WriteSession
 from app.db.transactions import Transactions
 from app.land import Landed
+from app.load import StagedBatch
 from app.pipeline.batches import Batch
 from app.pipeline.expectations import Complaint
 from app.pipeline.ledger import OpenRun
@@ -72,11 +73,14 @@ class Snapshot:
         self._same_pages += batch.not_modified
         self._read_pages += batch.pages - batch.not_modified
         self._rows_met += len(landed)
-        self._keyless += landed.source_ids.count(None)
         keys = [key for key in landed.source_ids if key is not None]
         if keys:
             async with self.transactions.aside() as session:
                 await absences.add_met_keys(session, keys)
+
+    def note_staged(self, staged: StagedBatch) -> None:
+        """A record without a key that was there before cannot be one that has gone since."""
+        self._keyless += sum(row.source_id is None for row in staged.raw_rows)
 
     @property
     def is_patchy(self) -> bool:
@@ -155,7 +159,7 @@ class Snapshot:
             guard = 1.0 if table.is_replaced else GUARD_RATIO
         ratio = absent / max(self._rows_before, 1)
         if self._keyless:
-            why = f"{self._keyless} records came without a key, and may be some of them"
+            why = f"{self._keyless} new records came without a key, and may be some of them"
         elif not self._rows_met and table.expect.on_zero != "ok":
             why = "the source brought no record at all"
         elif table.expect.min_rows is not None and self._rows_met < table.expect.min_rows:

@@ -44,6 +44,8 @@ class StagingRules:
     """The mapping has changed: records with equal bytes are normalized again."""
     append: bool
     """A record whose key is there stays as it is, whatever comes."""
+    trusted: bool
+    """What a pass brings is how the source is now: no time makes it outdated."""
     take_raw_ids: Callable[[int], list[int]]
     """The next ids; as many must have been reserved as the batch has records."""
     take_row_ids: Callable[[int], list[int]]
@@ -164,7 +166,7 @@ class _Staging:
         if same and (earlier or not (self._rules.remap or returned)):
             self._undelete(source_id)  # an earlier record of the batch said that it was gone
             self._counts.unchanged += 1
-        elif is_outdated(updated_at, earlier, there):
+        elif not (same or self._rules.trusted) and is_outdated(updated_at, earlier, there):
             self._counts.outdated += 1
             self._batch.set_aside.add(self._landed.positions[index])
             self._append(index, "overtaken")
@@ -222,7 +224,7 @@ class _Staging:
         if source_id in self._deletions or (earlier is None and there is not None and there.deleted):
             self._counts.unchanged += 1
             return
-        if is_outdated(updated_at, earlier, there):
+        if not self._rules.trusted and is_outdated(updated_at, earlier, there):
             self._counts.outdated += 1
             self._append(index, "overtaken")
             return

@@ -22,6 +22,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 def rules(*, remap: bool = False, append: bool = False) -> StagingRules:
     ids = itertools.count(1)
     return StagingRules(
+        trusted=False,
         normalizer=open_normalizer(SOURCE, {}),
         kind="rest",
         remap=remap,
