@@ -13,6 +13,12 @@ SAMPLE_CSV = Path(__file__).parents[1] / "demo" / "data" / "products.csv"
 
 
 class SourceSettings(Group):
+    built_in: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("api", "csv"),
+        validation_alias="BUILT_IN_SOURCES",
+        description="Which of the sources api and csv there are, comma-separated; none: only those in SOURCES_DIR.",
+        examples=["api,csv"],
+    )
     api_host: str = Field(
         "https://jsonplaceholder.typicode.com",
         validation_alias="API_HOST",
@@ -51,10 +57,20 @@ class SourceSettings(Group):
         examples=["/srv/exports,/data/csv"],
     )
 
-    @field_validator("file_roots", mode="before")
+    @field_validator("built_in", "file_roots", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("built_in")
+    @classmethod
+    def _are_built_in(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("none",):
+            return ()
+        for name in value:
+            if name not in {"api", "csv"}:
+                raise ValueError(f"there is no built-in source {name}; there are api and csv, and none for neither")
+        return value
 
     @field_validator("api_host")
     @classmethod

@@ -46,9 +46,10 @@ def open_catalog(settings: Settings) -> Catalog:
         ConfigError: one line for each fault of each file; no source runs while another one's file is wrong.
     """
     secrets = read_secrets()
-    resources = [*_builtin_api(settings), *_builtin_csv(settings)]
+    built_in = {"api": _builtin_api, "csv": _builtin_csv}
+    resources = [spec for name in settings.sources.built_in for spec in built_in[name](settings)]
     faults: list[str] = []
-    places = {"api": "the built-in source api", "csv": "the built-in source csv"}
+    places = {name: f"the built-in source {name}; see BUILT_IN_SOURCES" for name in settings.sources.built_in}
     for path in _source_files(settings.sources.folder):
         try:
             source = read_source_file(path)

@@ -1,20 +1,16 @@
 """A TOML file, or the same tree from elsewhere → a source table, or an error that says what, where and what to do."""
 
-import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from app.errors import ConfigError
-from app.sources.tables import CsvSource, RestSource, SourceTable
-from app.sources.words import ELSEWHERE, FREE, NOT_YET, translate
-
-ADAPTER: Final[TypeAdapter[RestSource | CsvSource]] = TypeAdapter(SourceTable)
+from app.sources.advice import ADAPTER, explain
+from app.sources.tables import CsvSource, RestSource
+from app.sources.words import FREE, NOT_YET, translate
 
 
 def read_source_file(path: Path) -> RestSource | CsvSource:
@@ -53,7 +49,7 @@ def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = N
         found = error.errors(include_url=False)
         # Faulty resources leave none, which is then told as well
         told = [item for item in found if item["type"] != "too_short"] or found
-        lines = dict.fromkeys(_line(item, tree) for item in told)
+        lines = dict.fromkeys(explain(item, tree) for item in told)
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
@@ -105,68 +101,3 @@ def _not_built(tree: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
                 yield f"{known.replace('=', ' = ')}: {NOT_YET[known]} is not built yet; leave it out"
         if key not in FREE:
             yield from _not_built(value, (*path, key))
-
-
-def _line(item: ErrorDetails, tree: dict[str, Any]) -> str:
-    where = _place(item["loc"], tree)
-    kind, text = item["type"], str(item["msg"]).removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        return f"{where}: unknown key{_advice(str(item['loc'][-1]))}"
-    if kind == "missing":
-        return f"{where}: is missing"
-    if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        context = item.get("ctx", {})
-        return f"{where}{'.' if where else ''}type: there are {context.get('expected_tags', 'other types')}"
-    if kind == "string_pattern_mismatch":
-        return f"{where}: does not match {item.get('ctx', {}).get('pattern')}"
-    return f"{where}: {text[:1].lower()}{text[1:]}"
-
-
-def _place(loc: Sequence[int | str], tree: Any) -> str:
-    """The dotted path, with resources by their names."""
-    parts: list[str] = []
-    at: Any = tree
-    for step, part in enumerate(loc):
-        if isinstance(part, int):
-            at = at[part] if isinstance(at, list | tuple) and part < len(at) else None
-            parts.append(str(at["name"]) if isinstance(at, dict) and "name" in at else str(part + 1))
-        elif isinstance(at, dict) and (part in at or step == len(loc) - 1):
-            parts.append(part)
-            at = at.get(part)
-        # Anything else is Pydantic's own: the tag of a union, the name of a validator
-    return ".".join(parts)
-
-
-def _advice(key: str) -> str:
-    if key in ELSEWHERE:
-        return f": {ELSEWHERE[key]}"
-    places = _places()
-    alike = difflib.get_close_matches(key, [known for known in places if known != key], n=1, cutoff=0.85)
-    if key in places and not alike:
-        return f" here; its place is {' or '.join(sorted(places[key])[:3])}"
-    close = alike or difflib.get_close_matches(key, sorted(places), n=1)
-    return f"; did you mean {close[0]}?" if close else "; `etl sources schema` prints all keys"
-
-
-@cache
-def _places() -> dict[str, set[str]]:
-    """Each key of the format, with the tables in which it means something."""
-    schema = ADAPTER.json_schema()
-    found: dict[str, set[str]] = {}
-
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, list):
-            for item in node:
-                walk(item, path)
-        elif isinstance(node, dict):
-            if "$ref" in node:
-                walk(schema["$defs"][node["$ref"].rpartition("/")[2]], path)
-            for below in ("anyOf", "oneOf", "items", "prefixItems"):
-                walk(node.get(below), path)
-            for key, value in node.get("properties", {}).items():
-                here = f"{path}.{key}" if path else key
-                found.setdefault(key, set()).add(here)
-                walk(value, here)
-
-    walk(schema, "")
-    return found

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from app.sources.paginators import PaginatorSpec, Path
-from app.sources.values import Duration, Spec, placeholders
+from app.sources.values import Duration, Spec, placeholders, refuse_literals
 
 _KNOWN: Final = re.compile(r"incremental\.(start_value|end_value)|resources\.[A-Za-z0-9_-]+\.[A-Za-z0-9_.\"-]+")
 _SECRET: Final = re.compile(r"secrets\.[A-Za-z_][A-Za-z0-9_]*")
@@ -84,6 +84,12 @@ class Endpoint(Spec):
                         f"{{{name}}} means nothing here; there are {{incremental.start_value}}, "
                         "{incremental.end_value} and {resources.NAME.FIELD}, and {{ }} for braces"
                     )
+        return value
+
+    @field_validator("params", "headers", "data")
+    @classmethod
+    def _names_no_secret(cls, value: Any) -> Any:
+        refuse_literals(value or {})
         return value
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from cronsim import CronSim, CronSimError
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from app.sources.auth import AuthSpec
 from app.sources.csv_format import CsvFormat, FileSpec
@@ -12,7 +12,7 @@ from app.sources.limits import RateLimit, Retry, Timeouts
 from app.sources.mapping import ContractSpec, Deletes, Expect, Filter, Mapping
 from app.sources.paginators import PaginatorSpec
 from app.sources.rest import Endpoint, parent_fields
-from app.sources.values import Duration, Spec, check_timezone
+from app.sources.values import Duration, Spec, check_timezone, refuse_literals
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
 
@@ -59,6 +59,12 @@ class Client(Spec):
     max_response_bytes: int | None = Field(None, ge=1024, description="Decompressed.")
     allow_private_networks: bool = Field(default=False, description="May reach addresses that are not public.")
     conditional_requests: bool = True
+
+    @field_validator("headers")
+    @classmethod
+    def _names_no_secret(cls, value: dict[str, str]) -> dict[str, str]:
+        refuse_literals(value)
+        return value
 
 
 class _Resource(Spec):

@@ -1,7 +1,7 @@
 """Small values that source files are written in: durations, secrets by reference, placeholders."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
@@ -56,6 +56,25 @@ def _is_reference(value: Any) -> Any:
             '"{secrets.MY_TOKEN}", whose value is the variable ETL_SECRET_MY_TOKEN or the file /run/secrets/MY_TOKEN'
         )
     return value
+
+
+_CREDENTIALS: Final = re.compile(
+    r"(proxy-)?authorization|cookie|(x[-_])?(api|auth|access)[-_]?(key|token)|(client[-_])?secret|password",
+    re.IGNORECASE,
+)
+
+
+def refuse_literals(table: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: a header or a parameter whose name says that it is a credential holds it in clear.
+    """
+    for name, value in table.items():
+        if _CREDENTIALS.fullmatch(name) and isinstance(value, str) and value and "{secrets." not in value:
+            raise ValueError(
+                f"holds a literal in {name}; a secret is given by reference only, in client.headers or client.auth: "
+                f'{name} = "{{secrets.MY_TOKEN}}", whose value is the variable ETL_SECRET_MY_TOKEN'
+            )
 
 
 SecretRef = Annotated[str, BeforeValidator(_is_reference)]

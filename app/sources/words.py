@@ -67,10 +67,37 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "primary_keys": "here primary_key, a name or a list of names",
     "key": "here primary_key",
     "merge_key": "dlt's and ingestr's name; here primary_key",
+    "key_properties": "Singer's name; here primary_key",
+    "requests_per_minute": 'here rate_limit = { requests = 60, per = "PT1M" }',
+    "requests_per_second": 'here rate_limit = { requests = 5, per = "PT1S" }',
+    "max_retries": "here retry.max_attempts, the first try included",
+    "start_param": "dlt's name; put {incremental.start_value} into endpoint.params",
+    "end_param": "dlt's name; put {incremental.end_value} into endpoint.params",
+    "sep": "here format.delimiter",
+    "date_format": 'here the format of a mapping: updated_at = { path = "day", format = "%d.%m.%Y" }',
     "cron": "here [schedule] cron",
     "interval": "here [schedule] interval",
 }
 """What to write, and where, for a word found where it means nothing."""
+
+TYPES: Final[Mapping[str, str]] = {
+    "PageIncrement": "page_number",
+    "OffsetIncrement": "offset",
+    "CursorPagination": "cursor",
+    "DefaultPaginator": "page_number, offset, cursor or another",
+    "NoPagination": "single_page",
+    "json_response": "json_link",
+    "BearerAuthenticator": "bearer",
+    "ApiKeyAuthenticator": "api_key",
+    "BasicHttpAuthenticator": "http_basic",
+    "OAuthAuthenticator": "oauth2_client_credentials or oauth2_refresh_token",
+    "NoAuth": "none",
+    "basic": "http_basic",
+    "oauth2": "oauth2_client_credentials or oauth2_refresh_token",
+    "rest": "rest_api",
+    "api": "rest_api",
+}
+"""Other names of a `type`, and ours."""
 
 NOT_YET: Final[Mapping[str, str]] = {
     "resources.endpoint.incremental.range_start": "open ranges",

@@ -125,3 +125,12 @@ def test_posts_is_appended_only_where_there_is_no_path(host: str, url: str) -> N
 def test_the_catalogue_says_what_there_is() -> None:
     with pytest.raises(ConfigError, match="unknown source feed; there are: api, csv"):
         open_catalog(load_settings()).select(["feed"])
+
+
+@pytest.mark.parametrize(
+    ("given", "names"), [("none", []), ("api", ["api"]), ("csv, api", ["csv", "api"]), ("", ["api", "csv"])]
+)
+def test_the_built_in_sources_can_be_left_out(given: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILT_IN_SOURCES", given)
+
+    assert [spec.name for spec in open_catalog(load_settings())] == names
