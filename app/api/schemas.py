@@ -194,3 +194,31 @@ class RunsStarted(BaseModel):
         description="By resource: its run; a resource that waits for its turn is not here yet."
     )
     running: dict[str, int | None] = Field(description="By resource: the run that is in progress already.")
+
+
+class RawVersion(BaseModel):
+    """A record as it was received."""
+
+    id: int
+    kind: str
+    payload: str = Field(description="Exactly what was received.")
+    payload_encoding: str | None = Field(description="escape: PostgreSQL's decode(payload, 'escape') gives the bytes.")
+    content_hash: str
+    run_id: int
+    page: int
+    position: int = Field(description="The record's line in the file, or its number within the page.")
+    disposition: str
+    reject_code: str | None
+    reject_field: str | None
+    reject_detail: str | None
+    notes: list[Any] | None = Field(description="What was coerced.")
+    supersedes: int | None
+    extracted_at: Moment
+
+
+class LineageReport(BaseModel):
+    row: dict[str, Any]
+    received: RawVersion | None = Field(description="Null when it was pruned.")
+    run: dict[str, Any] | None = Field(description="The run that brought it; null when it was pruned.")
+    earlier: list[RawVersion] = Field(description="Versions before it, newest first.")
+    set_aside: list[RawVersion] = Field(description="Versions that were not loaded, with the reason.")

@@ -243,7 +243,7 @@ async def _close_patiently(database: Database, run: OpenRun, report: RunReport, 
                     error_message=report.error_message,
                     input=run.input,
                     findings=run.findings,
-                    profile={"whole": run.whole},
+                    profile={"whole": run.whole, "mapping": run.source.mapping_hash},
                 )
                 succeeded = report.status == "succeeded" and run.reads_source
                 await checkpoints.release_lease(session, run.checkpoint, succeeded=succeeded)

@@ -297,6 +297,8 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
 
     assert set(paths) == {
         "/data",
+        "/data/{row_id}",
+        "/data/{row_id}/lineage",
         "/health",
         "/stats",
         "/livez",
