@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import data, deletes, health, lineage, runs, sources, stats
+from app.api import data, deletes, health, lineage, rejects, runs, sources, stats
 from app.api.docs import mount_docs
 from app.api.operator import Reader
 from app.api.problems import install_problem_handlers
@@ -52,7 +52,15 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         docs_url=None,
         redoc_url=None,
     )
-    for router in (data.router, lineage.router, stats.router, sources.router, deletes.router, runs.router):
+    for router in (
+        data.router,
+        lineage.router,
+        stats.router,
+        sources.router,
+        deletes.router,
+        runs.router,
+        rejects.router,
+    ):
         app.include_router(router, dependencies=[Reader])
     app.include_router(health.router)
     mount_docs(app)

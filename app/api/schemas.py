@@ -222,3 +222,35 @@ class LineageReport(BaseModel):
     run: dict[str, Any] | None = Field(description="The run that brought it; null when it was pruned.")
     earlier: list[RawVersion] = Field(description="Versions before it, newest first.")
     set_aside: list[RawVersion] = Field(description="Versions that were not loaded, with the reason.")
+
+
+class RejectGroup(BaseModel):
+    """Rejections of one kind: the same code, field and shape of the value."""
+
+    fingerprint: str
+    source: str
+    code: str
+    field: str | None
+    count: int
+    first_seen_at: Moment
+    last_seen_at: Moment
+    example: str | None
+    example_source_id: str | None
+
+
+class RejectedRecord(BaseModel):
+    """A record as received, that could not be normalized."""
+
+    id: int
+    fingerprint: str
+    source: str
+    source_id: str | None
+    reject_code: str
+    reject_field: str | None
+    reject_detail: str | None
+    run_id: int
+    page: int
+    position: int = Field(description="The record's line in the file, or its number within the page.")
+    extracted_at: Moment
+    payload: str = Field(description="At most 2,000 characters of it.")
+    payload_encoding: str | None

@@ -303,6 +303,8 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
         "/stats",
         "/livez",
         "/readyz",
+        "/rejects",
+        "/rejects/{fingerprint}",
         "/runs",
         "/runs/{run_id}",
         "/runs/{run_id}/cancel",
