@@ -23,7 +23,7 @@ from app.extract.http_body import Body, Response, RestOf, read_bounded, read_lin
 from app.extract.http_errors import redact, source_errors
 from app.extract.limits import Limiter
 from app.extract.manners import Manners
-from app.extract.paging import PageRequest
+from app.extract.page_request import PageRequest
 from app.extract.rate_headers import read_budget
 from app.extract.requests import add_type
 from app.extract.retry import RetryPolicy, parse_retry_after

@@ -11,6 +11,7 @@ import aiohttp
 from app.clock import monotonic
 from app.errors import SourceMalformedError, SourceUnavailableError
 from app.extract.http_errors import redact, source_errors
+from app.extract.link_header import parse_links
 from app.records import Traffic, Validators
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -185,13 +186,7 @@ def _gunzipped(body: bytes, *, max_bytes: int, what: str) -> bytes:
 
 def read_links(response: aiohttp.ClientResponse, what: str) -> dict[str, str]:
     try:
-        # RFC 8288 §3.3, §2.1.1: a link may have several relations, and their names have no case
-        return {
-            name: str(link["url"])
-            for rel, link in response.links.items()
-            if "url" in link
-            for name in str(rel).lower().split()
-        }
+        return parse_links(", ".join(response.headers.getall("Link", ())), base=str(response.url))
     except ValueError as error:
         raise SourceMalformedError(f"{what}: its Link header holds what is no URL") from error
 

@@ -7,7 +7,6 @@ share one specification. The guards against endless walks are in the driver
 (`app.extract.rest_api`), once.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -16,6 +15,7 @@ from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit, urlunsplit
 import jmespath
 
 from app.errors import SourceMalformedError
+from app.extract.page_request import PageRequest, pairs
 from app.sources.paginators import (
     Auto,
     CursorInBody,
@@ -28,57 +28,6 @@ from app.sources.paginators import (
     PaginatorSpec,
     SinglePage,
 )
-
-Params = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """What is asked for one page, before authentication."""
-
-    url: str
-    params: Params = ()
-    json: Any = None
-    form: Params | None = None
-    method: str = "GET"
-
-    def param(self, name: str) -> str | None:
-        return next((value for key, value in self.params if key == name), None)
-
-    def with_param(self, name: str, value: object) -> "PageRequest":
-        kept = tuple((key, old) for key, old in self.params if key != name)
-        return replace(self, params=(*kept, (name, str(value))))
-
-    def without_param(self, name: str | None) -> "PageRequest":
-        return replace(self, params=tuple((key, value) for key, value in self.params if key != name))
-
-    def with_body_value(self, path: str, value: object) -> "PageRequest":
-        """Set a value at a dotted path of the JSON body."""
-        body = json.loads(json.dumps(self.json if isinstance(self.json, dict) else {}))
-        at = body
-        *tables, last = path.split(".")
-        for name in tables:
-            at = at.setdefault(name, {})
-        at[last] = value
-        return replace(self, json=body)
-
-    @property
-    def token(self) -> str:
-        """The request as text, for a checkpoint; holds no credentials."""
-        parts = {"url": self.url, "params": self.params, "json": self.json, "form": self.form}
-        return json.dumps({key: value for key, value in parts.items() if value}, separators=(",", ":"))
-
-    def at(self, token: str) -> "PageRequest":
-        """The request that a token stands for."""
-        parts = json.loads(token)
-        form = parts.get("form")
-        return replace(
-            self,
-            url=parts["url"],
-            params=_pairs(parts.get("params", ())),
-            json=parts.get("json"),
-            form=None if form is None else _pairs(form),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +195,7 @@ def _linked(request: PageRequest, target: str) -> PageRequest:
     except ValueError as error:
         raise SourceMalformedError("the link to the next page is no URL") from error
     url = urlunsplit((ours.scheme, ours.netloc, parts.path, "", ""))
-    return replace(request, url=url, params=_pairs(parse_qsl(parts.query, keep_blank_values=True)))
+    return replace(request, url=url, params=pairs(parse_qsl(parts.query, keep_blank_values=True)))
 
 
 def _is_over(paginator: PageNumber | Offset, answer: PageAnswer) -> bool:
@@ -273,7 +222,3 @@ def _integer(value: Any, default: int | None, *, at: str = "") -> int:
 
 def _find(path: str, body: Any) -> Any:
     return jmespath.search(path, body) if isinstance(body, dict | list) else None
-
-
-def _pairs(items: Any) -> Params:
-    return tuple((str(key), str(value)) for key, value in items)

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
-from app.extract.paging import PageRequest, Params
+from app.extract.page_request import Given, PageRequest, Params
 from app.extract.scopes import Scope
 from app.sources.resource import ResourceSpec
 from app.sources.tables import RestResource
@@ -17,7 +18,13 @@ def build_request(spec: ResourceSpec, scope: Scope) -> PageRequest:
     Args:
         scope: has the values of the placeholders; a parameter whose placeholder has none is left out.
     """
-    values = scope.values
+    request = _build(spec, scope, scope.values)
+    # Built once more with other values: what is the same in both is what the file says itself
+    other = _build(spec, scope, {name: f"{value}\0" for name, value in scope.values.items()})
+    return replace(request, given=Given.shared(request, other))
+
+
+def _build(spec: ResourceSpec, scope: Scope, values: Mapping[str, str]) -> PageRequest:
     assert isinstance(spec.table, RestResource)
     endpoint = spec.table.endpoint
     path = fill(endpoint.path, lambda name: quote(values.get(name, ""), safe=""))

@@ -1,7 +1,6 @@
 """A REST resource → pages: the one driver of all paginators, and the guards that no walk escapes."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -10,13 +9,15 @@ from typing import Any, Final
 
 import structlog
 
-from app.errors import SourceMalformedError, SourceRefusedError
+from app.errors import SourceMalformedError
+from app.extract.ahead import Requests, validator_key
 from app.extract.client import SourceClient
 from app.extract.http_body import Response
 from app.extract.http_errors import redact
 from app.extract.increments import Increment, Progress
 from app.extract.json_body import Cut, cut_body
-from app.extract.paging import PageAnswer, PageRequest, detect, first_request, next_request
+from app.extract.page_request import PageRequest
+from app.extract.paging import PageAnswer, detect, first_request, next_request
 from app.extract.requests import build_request
 from app.extract.scopes import ReadParents, Scope, scopes
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
@@ -94,9 +95,6 @@ class _Walk:
     """The parameter that carries the API key."""
     _bounded: bool = False
     """A walk ended at max_pages or max_records: there may be more."""
-    _promised: bool = False
-    """The server itself said that there is a next page."""
-    _ahead: dict[str, asyncio.Task[Response]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert isinstance(self.spec.table, RestResource)
@@ -143,12 +141,14 @@ class _Walk:
         known, asked = self.checkpoint.validators, set[str]()
         pages = records_read = 0
         self._previous = None
-        try:
+        conditional = self.spec.client.conditional_requests
+        async with Requests(self.client, self.traffic, known if conditional else {}) as requests:
             while True:
                 self._guard(request, asked, pages)
-                key = _validator_key(request)
-                response = await self._fetch(request, known.get(key))
+                key = validator_key(request)
+                response = await requests.fetch(request, self._paginator)
                 records, following = await self._understand(request, response, known.get(key), pages)
+                requests.promised = "next" in response.links
                 if self.increment is not None:
                     self.increment.read(records)
                 pages, records_read = pages + 1, records_read + len(records)
@@ -165,20 +165,16 @@ class _Walk:
                 yield self._page(cursor, records, response, scope, last=following is None and is_last)
                 if following is None:
                     return
-                self._look_ahead(following)
+                self._check_length(following, pages)
+                requests.look_ahead(following, self._paginator)
                 request = following
-        finally:
-            for task in self._ahead.values():
-                task.cancel()
-            await asyncio.gather(*self._ahead.values(), return_exceptions=True)
-            self._ahead.clear()
 
     def _guard(self, request: PageRequest, asked: set[str], pages: int) -> None:
-        if request.token in asked:
+        if request.identity in asked:
             raise SourceMalformedError(
                 f"{redact(request.url)}: page {pages} leads to a page already read; the walk would never end"
             )
-        asked.add(request.token)
+        asked.add(request.identity)
 
     def _stopped(self, following: PageRequest | None, pages: int, records_read: int) -> PageRequest | None:
         """The next request, unless the paginator's bounds end the walk here."""
@@ -189,43 +185,15 @@ class _Walk:
         if enough or (pages >= limits.max_pages and limits.on_max_pages == "stop"):
             self._bounded = True
             return None
-        if pages >= limits.max_pages:
-            raise SourceMalformedError(
-                f"{redact(following.url)}: more than {limits.max_pages} pages; "
-                'raise max_pages of its paginator, or set on_max_pages = "stop"'
-            )
         return following
 
-    async def _fetch(self, request: PageRequest, validators: Validators | None) -> Response:
-        task = self._ahead.pop(request.token, None)
-        return await (task or self._ask(request, validators))
-
-    async def _ask(self, request: PageRequest, validators: Validators | None) -> Response:
-        if not self.spec.client.conditional_requests:
-            validators = None
-        try:
-            return await self.client.get_page(request, validators=validators, traffic=self.traffic)
-        except SourceRefusedError as error:
-            if self._promised or not _is_past_the_end(error, request, self._paginator):
-                raise
-            return Response(404, ignored=True)
-
-    def _look_ahead(self, following: PageRequest) -> None:
-        """Ask for the next pages already, where their numbers are known; they are given out in order."""
-        kind = self._paginator
-        if not isinstance(kind, PageNumber | Offset) or (isinstance(kind, PageNumber) and kind.follow_links):
-            return
-        name, step = (kind.page_param, 1) if isinstance(kind, PageNumber) else (kind.offset_param, kind.limit)
-        limit = kind.maximum_page if isinstance(kind, PageNumber) else kind.maximum_offset
-        number = int(following.param(name) or 0)
-        for ahead in range(self.client.concurrency):
-            at = number + ahead * step
-            if limit is not None and at > limit:
-                return
-            request = following.with_param(name, at)
-            validators = self.checkpoint.validators.get(_validator_key(request))
-            if request.token not in self._ahead:
-                self._ahead[request.token] = asyncio.create_task(self._ask(request, validators))
+    def _check_length(self, following: PageRequest, pages: int) -> None:
+        """After the last page that may be read was given out: the next run goes on behind it, and counts anew."""
+        if pages >= self._paginator.max_pages:
+            raise SourceMalformedError(
+                f"{redact(following.url)}: more than {self._paginator.max_pages} pages; "
+                'raise max_pages of its paginator, or set on_max_pages = "stop"; the next run goes on here'
+            )
 
     async def _understand(
         self, request: PageRequest, response: Response, saved: Validators | None, pages: int
@@ -258,7 +226,6 @@ class _Walk:
         answer = PageAnswer(cut.body, cut.records.fields, response.headers, response.links, response.has_links)
         if isinstance(self._paginator, Auto):
             self._pin_paginator(answer)
-        self._promised = "next" in answer.links
         try:
             following = next_request(self._paginator, request, answer)
             # A link may repeat the key that was sent: it is put on each request anew, and belongs in no checkpoint
@@ -302,18 +269,5 @@ class _Walk:
         return state
 
 
-def _validator_key(request: PageRequest) -> str:
-    return hashlib.blake2b(request.token.encode(), digest_size=8).hexdigest()
-
-
 def _pinned(tree: Mapping[str, Any]) -> PaginatorSpec:
     return Endpoint.model_validate({"paginator": tree}).paginator or Auto(type="auto")
-
-
-def _is_past_the_end(error: SourceRefusedError, request: PageRequest, paginator: PaginatorSpec) -> bool:
-    """Whether a 404 only says that there are no more pages (Django REST framework does)."""
-    if error.status != 404 or not isinstance(paginator, PageNumber | Offset):
-        return False
-    name = paginator.page_param if isinstance(paginator, PageNumber) else paginator.offset_param
-    first = paginator.base_page if isinstance(paginator, PageNumber) else paginator.offset
-    return request.param(name) != str(first)

@@ -109,8 +109,9 @@ class Endpoint(Spec):
     def _increments_are_described(self) -> Self:
         texts = _texts([self.path, self.params, self.json_body, self.data, self.partitions])
         names = {name for text in texts for name in placeholders(text) if name.startswith("incremental.")}
-        if any(name.startswith("resources.") for text in _texts(self.partitions) for name in placeholders(text)):
-            raise ValueError("partitions cannot name a parent's fields; put them into path or params")
+        for name in (name for text in _texts(self.partitions) for name in placeholders(text)):
+            if name.startswith("resources."):
+                raise ValueError(f"{{{name}}}: partitions cannot name a parent's fields; put them into path or params")
         if names and self.incremental is None:
             raise ValueError(f"{{{min(names)}}} needs endpoint.incremental, which says what it stands for")
         return self

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from app.resources import Resources
-from tests.source_files import SourceFiles, resource
+from tests.source_files import IMPATIENT, SourceFiles, resource
 from tests.source_server import Fault, Reply, Seen, SourceServer
 
 RECORDS = [{"id": n, "title": f"t{n}"} for n in range(1, 8)]
@@ -144,12 +144,7 @@ async def test_a_wait_longer_than_max_retry_after_ends_the_turn_and_keeps_the_pl
 @pytest.mark.parametrize(
     ("bounds", "status", "extracted"),
     [
-        pytest.param(
-            "max_pages = 2",
-            "partial",
-            6,
-            marks=pytest.mark.xfail(strict=True, reason="the last page came whole and is dropped"),
-        ),
+        ("max_pages = 2", "partial", 6),
         ('max_pages = 2, on_max_pages = "stop"', "succeeded", 6),
         ("max_pages = 3", "succeeded", 7),
         ("max_records = 4", "succeeded", 6),
@@ -170,6 +165,36 @@ async def test_a_walk_has_bounds(
 
     assert (report.status, report.counts.extracted) == (status, extracted)
     assert ("max_pages" in str(report.error_message)) == (status == "partial")
+
+
+async def test_a_walk_that_reached_max_pages_is_gone_on_with_by_the_next_run(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    source_server.put_script("/things", by_cursor)
+    sources.rest(resource(f"paginator = {{ {LATER}, max_pages = 1 }}"))
+
+    reports = [await sources.run() for _ in range(3)]
+
+    assert [(report.status, report.counts.extracted) for report in reports] == [
+        ("partial", 3),
+        ("partial", 3),
+        ("succeeded", 1),
+    ]
+    assert [seen.query.get("after") for seen in source_server.seen] == [None, "3", "6"]
+    assert await sql.fetchval("SELECT count(*) FROM normalized_data") == 7
+
+
+async def test_a_walk_that_reaches_max_pages_asks_for_no_page_ahead(
+    sources: SourceFiles, source_server: SourceServer
+) -> None:
+    source_server.put_pages("/things", RECORDS, links=False)
+    pages = 'type = "page_number", page_param = "_page", limit_param = "_limit", limit = 3, max_pages = 2'
+    sources.rest(resource(f"paginator = {{ {pages} }}"), top=IMPATIENT + "[rate_limit]\nrequests = 99\nconcurrency = 4")
+
+    report = await sources.run()
+
+    assert (report.status, report.counts.extracted) == ("partial", 6)
+    assert "max_pages" in str(report.error_message)
 
 
 async def test_a_page_after_the_last_one_is_found_although_the_last_one_is_unchanged(

@@ -1,5 +1,6 @@
 """How one page leads to the next: no server, no sleep."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from app.errors import SourceMalformedError
-from app.extract.paging import PageAnswer, PageRequest, detect, first_request, next_request
+from app.extract.link_header import parse_links
+from app.extract.page_request import Given, PageRequest
+from app.extract.paging import PageAnswer, detect, first_request, next_request
 from app.sources.paginators import PaginatorSpec
 
 FIRST = PageRequest("https://api.example.com/v1/things", (("state", "all"),))
@@ -181,6 +184,50 @@ def test_a_walk_goes_on_from_what_a_checkpoint_holds(params: list[tuple[str, str
     assert PageRequest("https://x/y", method="POST").at(request.token) == PageRequest(
         "https://x/y", tuple(params), json=body or None, method="POST"
     )
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", "2", "3"])), max_size=5).map(tuple)
+BODIES = st.none() | st.dictionaries(
+    st.sampled_from("abc"), st.integers(1, 3) | st.dictionaries(st.sampled_from("de"), st.integers(1, 3), min_size=1)
+)
+
+
+@given(params=PAIRS, built=PAIRS, body=BODIES, built_body=BODIES)
+def test_a_token_leaves_out_what_is_given_and_stands_for_the_same_request(
+    params: Any, built: Any, body: Any, built_body: Any
+) -> None:
+    # A walk changes a body, and takes nothing from it
+    merged = None if built_body is None and not body else {**(built_body or {}), **(body or {})}
+    fixed = Given(url="https://x/secret", params=built, json=built_body)
+    base = PageRequest("https://x/secret", built, json=built_body, method="POST", given=fixed)
+    request = PageRequest("https://x/secret", params, json=merged, method="POST", given=fixed)
+
+    again = base.at(request.token)
+
+    assert (again, "secret" in request.token) == (request, False)
+    assert not any(list(pair) in json.loads(request.token).get("params", []) for pair in built)
+    assert base.at(request.identity) == request, "a token of before, which says everything itself"
+
+
+@pytest.mark.parametrize(
+    ("value", "links"),
+    [
+        ("<b>; rel=next", {"next": "http://x/a/b"}),
+        ('<?p=2>; rel="next", </l>; rel=last', {"next": "http://x/a/?p=2", "last": "http://x/l"}),
+        ('<b>; REL="Next  LAST"', {"next": "http://x/a/b", "last": "http://x/a/b"}),
+        ('<b>; title="a, <c>; rel=next"; rel = "prev"', {"prev": "http://x/a/b"}),
+        ('<b>; title="\\", ";rel=next', {"next": "http://x/a/b"}),
+        ('<b>;rel=next;rel=prev, <c>;rel="next"', {"next": "http://x/a/b"}),
+        ("<b?x=1,2;y>; rel=next", {"next": "http://x/a/b?x=1,2;y"}),
+        ("nonsense, <b>; rel=next", {"next": "http://x/a/b"}),
+        ('<b>; title="open, <c>; rel=next', {"next": "http://x/a/c"}),
+        ("<b>", {}),
+        ("<b>; prerel=next; rel", {}),
+        ("", {}),
+    ],
+)
+def test_a_link_header_is_read_as_rfc_8288_writes_it(value: str, links: dict[str, str]) -> None:
+    assert parse_links(value, base="http://x/a/") == links
 
 
 @pytest.mark.parametrize(
