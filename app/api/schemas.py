@@ -173,6 +173,7 @@ class RunSummary(BaseModel):
     requests: int
     retries: int
     bytes_received: int
+    bytes_saved: int = Field(description="Of bodies that were not sent again: they had not changed.")
     wait_seconds: dict[str, float] | None
     error_class: str | None
     error_message: str | None

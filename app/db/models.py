@@ -225,6 +225,7 @@ class EtlRun(Model):
     requests: Mapped[int] = mapped_column(server_default=ZERO)
     retries: Mapped[int] = mapped_column(server_default=ZERO)
     bytes_received: Mapped[int] = mapped_column(server_default=ZERO)
+    bytes_saved: Mapped[int] = mapped_column(server_default=ZERO)
     wait_seconds: Mapped[dict[str, Any] | None]
     error_class: Mapped[str | None]
     error_message: Mapped[str | None]

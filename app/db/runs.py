@@ -101,6 +101,7 @@ async def close_run(
             requests=traffic.requests,
             retries=traffic.retries,
             bytes_received=traffic.bytes_received,
+            bytes_saved=traffic.bytes_saved,
             wait_seconds=traffic.wait_seconds,
             error_class=error_class,
             error_message=error_message,

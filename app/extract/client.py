@@ -96,7 +96,7 @@ class SourceClient:
             with source_errors(outgoing.url):
                 # aiohttp's own total would begin anew with each hop
                 async with asyncio.timeout(self._manners.total_timeout_seconds):
-                    return await self._page(outgoing, conditional=bool(validators), traffic=traffic)
+                    return await self._page(outgoing, validators, traffic)
 
         try:
             return await self._patiently(once, url=outgoing.url, traffic=traffic)
@@ -131,6 +131,8 @@ class SourceClient:
             response.close()
             response = await open_once({})
         try:
+            if response.status == 304 and validators is not None:
+                traffic.bytes_saved += validators.size_bytes
             offset = rest.offset if rest and goes_on else 0
             body = Body(response, url=url, traffic=traffic, patience=self._manners, offset=offset)
             yield None if response.status == 304 else body
@@ -186,11 +188,12 @@ class SourceClient:
         traffic.waited(reason, decision.seconds)
         await asyncio.sleep(decision.seconds)
 
-    async def _page(self, outgoing: OutgoingRequest, *, conditional: bool, traffic: Traffic) -> Response:
-        response = await self._open(outgoing, conditional=conditional, traffic=traffic)
+    async def _page(self, outgoing: OutgoingRequest, validators: Validators | None, traffic: Traffic) -> Response:
+        response = await self._open(outgoing, conditional=bool(validators), traffic=traffic)
         what = f"{outgoing.method} {redact(outgoing.url)}"
         try:
             if response.status == 304:
+                traffic.bytes_saved += validators.size_bytes if validators else 0
                 return Response(304, links=read_links(response, what), has_links="Link" in response.headers)
             body = await read_bounded(response, max_bytes=self._manners.max_page_bytes, what=what)
         finally:
@@ -201,7 +204,7 @@ class SourceClient:
         return Response(
             response.status,
             body,
-            read_validators(response),
+            replace(read_validators(response), size_bytes=len(body)),
             response.headers,
             read_links(response, what),
             has_links="Link" in response.headers,

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aiofiles
@@ -43,10 +43,19 @@ class _Body:
     validators: Validators
     size_bytes: int | None
     """Of the whole body."""
+    traffic: Traffic
+    received_before: int
+    """What the run had received when the body began."""
     offset: int = 0
     """Of the first byte."""
     has_ranges: bool = True
     """Whether offsets in what we read are offsets in what was sent."""
+
+    @property
+    def proven(self) -> Validators:
+        """Of the whole body, at its end."""
+        received = self.traffic.bytes_received - self.received_before
+        return replace(self.validators, size_bytes=self.offset + received)
 
 
 async def read_csv(
@@ -211,7 +220,7 @@ class _Reading:
             last=last,
             body_bytes=len(cut.body),
             # Only the end of the body proves that the validators describe what was read
-            validators={"": self._body.validators} if last and self._body.validators else {},
+            validators={"": self._body.proven} if last and self._body.validators else {},
             state=state_while_reading(
                 self._state, self._cutter, etag=self._body.validators.etag if plain and not last else None
             ),
@@ -238,13 +247,17 @@ async def _open(
                 yield None
             else:
                 ranges = not remote.is_encoded
-                yield _Body(remote.parts(), remote.validators, remote.size_bytes, remote.offset, ranges)
+                received = traffic.bytes_received
+                yield _Body(
+                    remote.parts(), remote.validators, remote.size_bytes, traffic, received, remote.offset, ranges
+                )
         return
     traffic.requests += 1
     try:
         stat = await aiofiles.os.stat(file.url)
         validators = Validators(etag=f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}")
-        if validators == saved:
+        if saved is not None and validators.etag == saved.etag:
+            traffic.bytes_saved += stat.st_size
             yield None
             return
         if utc_now().timestamp() - stat.st_mtime < RACY_SECONDS:
@@ -252,7 +265,8 @@ async def _open(
         offset = rest.offset if rest and rest.etag == validators.etag else 0
         async with aiofiles.open(file.url, "rb") as opened:
             await opened.seek(offset)
-            yield _Body(_file_parts(opened, traffic), validators, stat.st_size, offset)
+            received = traffic.bytes_received
+            yield _Body(_file_parts(opened, traffic), validators, stat.st_size, traffic, received, offset)
     except FileNotFoundError:
         raise SourceUnavailableError(
             f"{file.url}: no such file; file.url (CSV_URL for the built-in source) takes an http(s) URL or a path"

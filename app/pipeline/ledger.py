@@ -222,6 +222,7 @@ async def _close(database: Database, run: OpenRun, report: RunReport, *, stoppin
         seconds=report.seconds,
         requests=report.traffic.requests,
         bytes_received=report.traffic.bytes_received,
+        bytes_saved=report.traffic.bytes_saved,
         error_class=report.error_class,
         error=report.error_message,
         **counts,

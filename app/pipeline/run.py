@@ -128,6 +128,7 @@ class _Work:
             await self.snapshot.begin_again()
             self._run.checkpoint = replace(self._run.checkpoint, cursor=Cursor(), validators={})
             self._run.not_modified_pages, self._run.resumed = 0, False
+            self._run.traffic.bytes_saved = 0
             await self._pump()
 
     def _read_pages(self) -> AsyncGenerator[Page, None]:

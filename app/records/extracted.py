@@ -131,6 +131,8 @@ class Validators:
     last_modified: str | None = None
     next_token: str | None = None
     """For a page of a walk: the request that followed it."""
+    size_bytes: int = 0
+    """Received for the body that they describe; 0: nobody counted."""
 
     def __bool__(self) -> bool:
         return bool(self.etag or self.last_modified)

@@ -68,6 +68,8 @@ class Traffic:
     requests: int = 0
     retries: int = 0
     bytes_received: int = 0
+    bytes_saved: int = 0
+    """Of bodies that were not sent again, because they had not changed."""
     wait_seconds: dict[str, float] = field(default_factory=dict)
     """By reason: `retry`, `retry_after`."""
 

@@ -50,6 +50,36 @@ async def test_a_csv_row_is_normalized(tick: Tick, source_server: SourceServer, 
     assert row["created_at"] == row["loaded_at"]
 
 
+async def test_what_did_not_change_is_counted_as_bytes_saved(
+    tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    source_server.put_pages("/posts", POSTS, etags=True)
+    source_server.put("/items.csv", CSV, etag='"v1"')
+    first = {report.source: report.traffic for report in (await tick()).reports}
+
+    second = {report.source: report.traffic for report in (await tick()).reports}
+
+    assert first["csv"].bytes_received == len(CSV)
+    assert first["api"].bytes_received > 250 * 40
+    assert [(traffic.bytes_received, traffic.bytes_saved) for traffic in second.values()] == [
+        (0, first[source].bytes_received) for source in second
+    ]
+    kept = await sql.fetch("SELECT source, sum(bytes_saved) AS saved FROM etl_runs GROUP BY source")
+    assert {row["source"]: row["saved"] for row in kept} == {name: first[name].bytes_received for name in first}
+
+
+async def test_validators_kept_before_sizes_were_counted_are_still_good(
+    tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    source_server.put("/items.csv", CSV, etag='"v1"')
+    await tick("csv")
+    await sql.execute("""UPDATE etl_checkpoint SET validators = '{"": {"etag": "\\"v1\\"", "last_modified": null}}'""")
+
+    report = (await tick("csv")).reports[0]
+
+    assert (report.outcome, report.traffic.bytes_saved) == ("not_modified", 0)
+
+
 async def test_the_walk_asks_for_each_page_once(tick: Tick, source_server: SourceServer) -> None:
     source_server.put_pages("/posts", POSTS)
 
