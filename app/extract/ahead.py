@@ -40,10 +40,13 @@ class Requests:
     ) -> None:
         for task in self._ahead.values():
             task.cancel()
-        await asyncio.gather(*self._ahead.values(), return_exceptions=True)
+        for answer in await asyncio.gather(*self._ahead.values(), return_exceptions=True):
+            if isinstance(answer, Response):
+                await answer.aclose()
         self._ahead.clear()
 
     async def fetch(self, request: PageRequest, paginator: PaginatorSpec) -> Response:
+        """The caller closes the answer."""
         task = self._ahead.pop(request.identity, None)
         return await (task or self._ask(request, paginator))
 

@@ -19,7 +19,7 @@ from app.extract.actions import failure, find_action
 from app.extract.addresses import check_url, next_hop
 from app.extract.auth import Authenticator, OutgoingRequest, sent_url
 from app.extract.breaker import Breakers
-from app.extract.http_body import Body, Response, RestOf, read_bounded, read_links, read_validators
+from app.extract.http_body import Body, Response, RestOf, read_links, read_page
 from app.extract.http_errors import redact, source_errors
 from app.extract.limits import Limiter
 from app.extract.manners import Manners
@@ -191,25 +191,20 @@ class SourceClient:
     async def _page(self, outgoing: OutgoingRequest, validators: Validators | None, traffic: Traffic) -> Response:
         response = await self._open(outgoing, conditional=bool(validators), traffic=traffic)
         what = f"{outgoing.method} {redact(outgoing.url)}"
+        page = Response(response.status)
         try:
+            links, has_links = read_links(response, what), "Link" in response.headers
             if response.status == 304:
                 traffic.bytes_saved += validators.size_bytes if validators else 0
-                return Response(304, links=read_links(response, what), has_links="Link" in response.headers)
-            body = await read_bounded(response, max_bytes=self._manners.max_page_bytes, what=what)
+                return Response(304, links=links, has_links=has_links)
+            body = Body(response, url=outgoing.url, traffic=traffic, patience=self._manners)
+            page = await read_page(response, body, self._manners)
+            if action := self._action(response.status, page.body):
+                page = self._act(action, what, response.status)
         finally:
-            response.close()
-        traffic.bytes_received += len(body)
-        if action := self._action(response.status, body):
-            return self._act(action, what, response.status)
-        return Response(
-            response.status,
-            body,
-            replace(read_validators(response), size_bytes=len(body)),
-            response.headers,
-            read_links(response, what),
-            has_links="Link" in response.headers,
-            ignored=response.status == 204,
-        )
+            if page.rest is None:
+                response.close()
+        return replace(page, links=links, has_links=has_links, ignored=page.ignored or response.status == 204)
 
     async def _open(self, outgoing: OutgoingRequest, *, conditional: bool, traffic: Traffic) -> aiohttp.ClientResponse:
         """An answer whose status is a success; credentials are renewed once when the source refuses them."""

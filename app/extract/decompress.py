@@ -3,7 +3,7 @@
 import struct
 import zlib
 from asyncio import sleep
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 from app.errors import ConfigError, SourceMalformedError, SourceUnavailableError
@@ -20,7 +20,7 @@ _MARKS: Final[tuple[tuple[bytes, Compression], ...]] = ((_GZIP, "gzip"), (_ZIP, 
 
 async def decompressed(
     parts: AsyncIterator[bytes], compression: Compression, *, max_bytes: int, what: str
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """
     The body as it was before compression.
 

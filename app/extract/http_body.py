@@ -1,25 +1,27 @@
 """What comes back: a whole answer, or a body read in parts."""
 
 import re
-import zlib
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import aiohttp
 
 from app.clock import monotonic
 from app.errors import SourceMalformedError, SourceUnavailableError
+from app.extract.decompress import decompressed
 from app.extract.http_errors import redact, source_errors
 from app.extract.link_header import parse_links
 from app.records import Traffic, Validators
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
+BEGINNING_BYTES: Final = 8 * 1024 * 1024
+"""Of a page: a larger one is cut as it comes."""
 
 
 class Patience(Protocol):
-    """How long a body may take."""
+    """How long a body may take, and how large it may be."""
 
     @property
     def read_timeout_seconds(self) -> float: ...
@@ -27,6 +29,10 @@ class Patience(Protocol):
     def file_timeout_seconds(self) -> float: ...
     @property
     def min_bytes_per_second(self) -> int: ...
+    @property
+    def max_page_bytes(self) -> int: ...
+    @property
+    def max_file_bytes(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +49,16 @@ class Response:
     """The server sends a Link header, be it empty."""
     ignored: bool = False
     """Nothing of it counts: no records, and no page after it."""
+    rest: "Remainder | None" = None
+    """What follows `body`, where that is only the beginning; whoever takes the answer closes it."""
 
     @property
     def not_modified(self) -> bool:
         return self.status == 304
+
+    async def aclose(self) -> None:
+        if self.rest is not None:
+            await self.rest.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +112,22 @@ class Body:
         self._url = url
         self._traffic = traffic
         self._patience = patience
+        self._received_bytes = 0
+        self.what = f"{response.method} {redact(url)}"
         self.validators = read_validators(response)
         self.offset = offset
         self.is_encoded = "Content-Encoding" in response.headers
         length = response.content_length
         self.size_bytes = None if self.is_encoded or length is None else offset + length
         """Of the whole body; None when the server does not say, or says it of the compressed body."""
+
+    @property
+    def proven(self) -> Validators:
+        """With the size of the body, as far as it was received."""
+        return replace(self.validators, size_bytes=self._received_bytes)
+
+    def close(self) -> None:
+        self._response.close()
 
     async def parts(self) -> AsyncIterator[bytes]:
         """
@@ -128,6 +150,7 @@ class Body:
             waited += seconds
             window_waited += seconds
             window_bytes += len(part)
+            self._received_bytes += len(part)
             self._traffic.bytes_received += len(part)
             self._check_pace(waited, window_waited, window_bytes)
             if window_waited >= self._patience.read_timeout_seconds:
@@ -149,9 +172,94 @@ class Body:
             )
 
 
+class Remainder:
+    """What follows the beginning of a body that is too large to be held: read once, or closed."""
+
+    def __init__(
+        self, body: Body, plain: AsyncGenerator[bytes, None], *, first: bytes, held: int, manners: Patience
+    ) -> None:
+        self._body = body
+        self._plain = plain
+        self._first = first
+        self._size = held
+        self._limits = manners
+
+    @property
+    def validators(self) -> Validators:
+        """Of the body as far as it was received."""
+        return self._body.proven
+
+    @property
+    def max_value_bytes(self) -> int:
+        """Of what must be held at once."""
+        return self._limits.max_page_bytes
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """
+        Raises:
+            SourceMalformedError: the body is larger than a file may be.
+            SourceUnavailableError: silent, too slow, or cut.
+        """
+        part = self._first
+        while part:
+            self._size += len(part)
+            if self._size > self._limits.max_file_bytes:
+                raise SourceMalformedError(
+                    f"{self._body.what}: the body is larger than {self._limits.max_file_bytes} bytes; "
+                    "raise client.max_response_bytes or HTTP_MAX_FILE_BYTES"
+                )
+            yield part
+            part = await anext(self._plain, b"")
+
+    async def read(self) -> bytes:
+        """
+        All of it, where it may be held.
+
+        Raises:
+            SourceMalformedError: the page is larger than that.
+        """
+        parts: list[bytes] = []
+        async for part in self.parts():
+            if self._size > self._limits.max_page_bytes:
+                raise SourceMalformedError(
+                    f"{self._body.what}: the page is larger than {self._limits.max_page_bytes} bytes; "
+                    "raise client.max_response_bytes or HTTP_MAX_PAGE_BYTES, or give a plain dotted path in "
+                    "endpoint.data_selector: its records are then read as they come"
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    async def close(self) -> None:
+        await self._plain.aclose()
+        self._body.close()
+
+
+async def read_page(response: aiohttp.ClientResponse, body: Body, manners: Patience) -> Response:
+    """
+    A body, decompressed; of a large one the beginning, and the rest to be read.
+
+    Some servers send a .gz and call it JSON: the first bytes say what a body is.
+
+    Raises:
+        SourceError: see `Body.parts` and `decompressed`.
+    """
+    # Remainder counts, and names the setting
+    plain = decompressed(body.parts(), "auto", max_bytes=sys.maxsize, what=body.what)
+    held: list[bytes] = []
+    size, most = 0, min(BEGINNING_BYTES, manners.max_page_bytes)
+    async for part in plain:
+        held.append(part)
+        size += len(part)
+        if size > most:
+            break
+    whole = b"".join(held)
+    rest = Remainder(body, plain, first=whole[most:], held=most, manners=manners) if size > most else None
+    return Response(response.status, whole[:most], body.proven, response.headers, rest=rest)
+
+
 async def read_bounded(response: aiohttp.ClientResponse, *, max_bytes: int, what: str) -> bytes:
     """
-    The whole body, decompressed.
+    The whole body.
 
     Raises:
         SourceMalformedError: it is larger than `max_bytes`.
@@ -161,27 +269,9 @@ async def read_bounded(response: aiohttp.ClientResponse, *, max_bytes: int, what
     async for part in response.content.iter_any():
         size += len(part)
         if size > max_bytes:
-            raise SourceMalformedError(
-                f"{what}: the page is larger than {max_bytes} bytes; "
-                "raise client.max_response_bytes or HTTP_MAX_PAGE_BYTES"
-            )
+            raise SourceMalformedError(f"{what}: the answer is larger than {max_bytes} bytes")
         parts.append(part)
-    body = b"".join(parts)
-    # Some servers send a .gz and call it JSON
-    return _gunzipped(body, max_bytes=max_bytes, what=what) if body.startswith(GZIP_MAGIC) else body
-
-
-def _gunzipped(body: bytes, *, max_bytes: int, what: str) -> bytes:
-    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        plain = stream.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise SourceMalformedError(f"{what}: begins like gzip, and cannot be decompressed: {error}") from None
-    if len(plain) > max_bytes:
-        raise SourceMalformedError(f"{what}: more than {max_bytes} bytes after decompression")
-    if not stream.eof:
-        raise SourceUnavailableError(f"{what}: the gzip body is cut")
-    return plain
+    return b"".join(parts)
 
 
 def read_links(response: aiohttp.ClientResponse, what: str) -> dict[str, str]:

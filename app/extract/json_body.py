@@ -24,7 +24,8 @@ WHOLE: Final = "@"
 """JMESPath for the body itself: an array of records, or one record."""
 
 _NAMES: Final = ("data", "items", "results", "records", "entries", "rows", "values", "list", "content", "objects")
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+"""A dotted path, which leads to one place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +62,16 @@ def cut_body(body: bytes, selector: str | None, *, what: str) -> Cut:
             records, end = cut_array(text, begin)
             check_end(text, end)
             return Cut(records.fields, records, selector or ARRAY, None if selector else "the body is an array")
-        if selector is not None and opening == "{" and _PLAIN.fullmatch(selector):
+        if selector is not None and opening == "{" and PLAIN.fullmatch(selector):
             tree, end, found = _along(text, begin, selector.split("."))
             check_end(text, end)
             if found is None:
-                raise SourceMalformedError(f"{what}: {_nothing_at(selector, tree)}")
+                raise SourceMalformedError(f"{what}: {nothing_at(selector, tree)}")
             return Cut(tree, found, selector)
         tree, end = scan(text, begin)
         check_end(text, end)
         if selector is None:
-            selector, evidence = _find_out(tree, what=what)
+            selector, evidence = find_out(tree, what=what)
         return Cut(tree, _chosen(text, begin, tree, selector, what=what), selector, evidence)
 
 
@@ -85,7 +86,7 @@ def _along(text: str, at: int, path: list[str]) -> tuple[Any, int, Records | Non
     found: Records | None = None
     at = skip(text, at + 1)
     while text[at : at + 1] != "}":
-        key, begin = _key(text, at)
+        key, begin = at_key(text, at)
         opening = text[begin : begin + 1]
         if key == path[0] and len(path) > 1 and opening == "{":
             tree[key], end, found = _along(text, begin, path[1:])
@@ -96,7 +97,7 @@ def _along(text: str, at: int, path: list[str]) -> tuple[Any, int, Records | Non
             tree[key], end = scan(text, begin)
             if key == path[0]:
                 found = _alone(text[begin:end], tree[key]) if len(path) == 1 else None
-        at = _after_member(text, end)
+        at = after_member(text, end)
     return tree, at + 1, found
 
 
@@ -108,7 +109,7 @@ def _alone(payload: str, value: Any) -> Records:
     return records
 
 
-def _key(text: str, at: int) -> tuple[str, int]:
+def at_key(text: str, at: int) -> tuple[str, int]:
     """A member's key, and where its value begins."""
     if text[at : at + 1] != '"':
         raise ValueError(f"expected a key in double quotes at character {at}")
@@ -119,7 +120,7 @@ def _key(text: str, at: int) -> tuple[str, int]:
     return key, skip(text, at + 1)
 
 
-def _after_member(text: str, at: int) -> int:
+def after_member(text: str, at: int) -> int:
     """Where the next key begins, or the closing brace stands."""
     at = skip(text, at)
     mark = text[at : at + 1]
@@ -140,7 +141,7 @@ def _chosen(text: str, begin: int, tree: Any, selector: str, *, what: str) -> Re
     except JMESPathError as error:
         raise ConfigError(f"data_selector: {selector} is no JMESPath: {error}") from None
     if found is None:
-        raise SourceMalformedError(f"{what}: {_nothing_at(selector, tree)}")
+        raise SourceMalformedError(f"{what}: {nothing_at(selector, tree)}")
     values = found if isinstance(found, list) else [found]
     spans = dict(_spans(text, begin, tree))
     records = Records()
@@ -162,9 +163,9 @@ def _spans(text: str, at: int, value: Any) -> Iterator[tuple[int, tuple[int, int
         places: dict[str, int] = {}
         at = skip(text, at + 1)
         while text[at : at + 1] != "}":
-            key, begin = _key(text, at)
+            key, begin = at_key(text, at)
             places[key] = begin  # of a key that comes twice the last counts, as for the parser
-            at = _after_member(text, scan(text, begin)[1])
+            at = after_member(text, scan(text, begin)[1])
         for key, begin in places.items():
             yield from _spans(text, begin, value[key])
     elif isinstance(value, list):
@@ -174,7 +175,7 @@ def _spans(text: str, at: int, value: Any) -> Iterator[tuple[int, tuple[int, int
             at = skip(text, skip(text, scan(text, at)[1]) + 1)
 
 
-def _find_out(tree: Any, *, what: str) -> tuple[str, str]:
+def find_out(tree: Any, *, what: str) -> tuple[str, str]:
     """
     Where the records of a first body are, and why there.
 
@@ -198,6 +199,12 @@ def _find_out(tree: Any, *, what: str) -> tuple[str, str]:
     return WHOLE, "no list of objects in the body: it is one record itself"
 
 
+def rank(path: str | None) -> int:
+    """The lower, the more usual the name of a list of records; None and unusual names come last."""
+    name = (path or "").rpartition(".")[2]
+    return _NAMES.index(name) if name in _NAMES else len(_NAMES)
+
+
 def _lists(tree: Any, path: str = "", depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
     if not isinstance(tree, dict) or depth == 0:
         return
@@ -207,12 +214,12 @@ def _lists(tree: Any, path: str = "", depth: int = 3) -> Iterator[tuple[str, lis
             isinstance(value, list)
             and value
             and all(isinstance(item, dict) for item in value)
-            and _PLAIN.fullmatch(here)
+            and PLAIN.fullmatch(here)
         ):
             yield here, value
         yield from _lists(value, here, depth - 1)
 
 
-def _nothing_at(selector: str, tree: Any) -> str:
+def nothing_at(selector: str, tree: Any) -> str:
     keys = f"has the keys {', '.join(list(tree)[:20])}" if isinstance(tree, dict) else "is an array"
     return f"there is nothing at data_selector {selector}; the body {keys}"

@@ -63,9 +63,13 @@ def check_end(text: str, at: int) -> None:
         raise ValueError(f"more text after its end, at character {at}")
 
 
-def add_record(records: Records, payload: str, value: Any) -> None:
+def add_record(records: Records, payload: str, value: Any, *, position: int | None = None) -> None:
+    """
+    Args:
+        position: within the page; None: it is the next.
+    """
     fields = value if isinstance(value, dict) else None
-    records.append(payload, len(records) + 1, fields, _fault(payload, value))
+    records.append(payload, position or len(records) + 1, fields, _fault(payload, value))
 
 
 def _fault(payload: str, value: object) -> Rejection | None:

@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 # What cannot be read as a link is passed over up to the next comma; a quoted text may hold commas
 _LINK: Final = re.compile(r"""\s*<([^>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)""")
@@ -32,7 +32,7 @@ def parse_links(value: str, *, base: str) -> dict[str, str]:
             continue
         at = link.end()
         for relation in _relations(link[2]):
-            found.setdefault(relation, urljoin(base, link[1].strip()))
+            found.setdefault(relation, _absolute(base, link[1]))
     return found
 
 
@@ -42,3 +42,9 @@ def _relations(params: str) -> list[str]:
             text = _ESCAPED.sub(r"\1", param[2]) if param[2] is not None else param[3] or ""
             return text.lower().split()
     return []
+
+
+def _absolute(base: str, target: str) -> str:
+    url = urljoin(base, target.strip())
+    _ = urlsplit(url).port  # raises ValueError, as no other look at it does
+    return url

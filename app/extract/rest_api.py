@@ -1,7 +1,6 @@
 """A REST resource → pages: the one driver of all paginators, and the guards that no walk escapes."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,11 +13,13 @@ from app.extract.ahead import Requests, validator_key
 from app.extract.client import SourceClient
 from app.extract.http_body import Response
 from app.extract.http_errors import redact
-from app.extract.increments import Increment, Progress
-from app.extract.json_body import Cut, cut_body
+from app.extract.increments import Increment
+from app.extract.json_body import Cut
+from app.extract.large_pages import LargePage, cut_held, held, open_large
 from app.extract.page_request import PageRequest
 from app.extract.paging import PageAnswer, detect, first_request, next_request
 from app.extract.requests import build_request
+from app.extract.scoped_increments import Increments
 from app.extract.scopes import ReadParents, Scope, scopes
 from app.records import Checkpoint, Cursor, Page, Records, Traffic, Validators
 from app.sources.auth import ApiKeyAuth
@@ -29,8 +30,6 @@ from app.sources.tables import RestResource
 
 log = structlog.get_logger()
 
-LARGE_BODY_BYTES: Final = 1024 * 1024
-"""A larger body would hold the event loop for more than some 20 ms while it is parsed."""
 MAX_VALIDATORS: Final = 500
 """Pages of a walk whose validators are kept; a longer walk is read whole."""
 
@@ -59,9 +58,9 @@ async def read_api(
         SourceMalformedError: not JSON, a walk that goes in circles or past max_pages.
     """
     walk = _Walk(spec, checkpoint, client, traffic, now, read_parents)
-    if walk.increment is not None and walk.increment.begins_in_the_future:
-        detail = f"the checkpoint {walk.increment.start} lies in the future; nothing was asked for"
-        log.warning("cursor_in_future", source=spec.name, start_value=str(walk.increment.start))
+    if walk.increments is not None and (start := walk.increments.future) is not None:
+        detail = f"the checkpoint {start} lies in the future; nothing was asked for"
+        log.warning("cursor_in_future", source=spec.name, start_value=start)
         yield Page(
             number=1,
             records=Records(),
@@ -83,14 +82,14 @@ class _Walk:
     traffic: Traffic
     now: datetime
     read_parents: ReadParents | None
-    increment: Increment | None = field(init=False)
+    increments: Increments | None = None
     _endpoint: Endpoint = field(init=False)
     _selector: str | None = field(init=False)
     _paginator: PaginatorSpec = field(init=False)
     _found: dict[str, Any] = field(init=False)
     """What was found out about the source, pinned in the checkpoint."""
     _fresh: dict[str, Validators] = field(default_factory=dict)
-    _previous: list[str] | None = None
+    _previous: list[str] | bytes | None = None
     _key_param: str | None = field(init=False)
     """The parameter that carries the API key."""
     _bounded: bool = False
@@ -108,20 +107,34 @@ class _Walk:
         auth = self.spec.client.auth
         in_query = isinstance(auth, ApiKeyAuth) and auth.location == "query"
         self._key_param = auth.name if in_query and isinstance(auth, ApiKeyAuth) else None
-        self.increment = Increment(endpoint.incremental, Progress.of(state), self.now) if endpoint.incremental else None
-        several = parent_fields(endpoint) or endpoint.partitions
-        if self.increment is not None and (several or endpoint.window_seconds is not None):
-            self.increment.ordered = False  # the order of one walk says nothing about the next
+        if endpoint.incremental is not None:
+            scoped = bool(parent_fields(endpoint) or endpoint.partitions)
+            resumed = self.checkpoint.cursor.page > 0
+            self.increments = Increments(endpoint.incremental, state, self.now, scoped=scoped, resumed=resumed)
+            if endpoint.window_seconds is not None:
+                self.increments.current.ordered = False  # the order of one walk says nothing about the next
+
+    @property
+    def _increment(self) -> Increment | None:
+        return self.increments.current if self.increments is not None else None
 
     async def pages(self) -> AsyncGenerator[Page, None]:
         cursor, token = self.checkpoint.cursor, self.checkpoint.cursor.page_token
         begin = str(self.checkpoint.state.get("scope", "")) if cursor.page else ""
         if cursor.page:
             self._fresh = dict(self.checkpoint.validators)
-        found = scopes(self._endpoint, self.increment, begin=begin, read_parents=self.read_parents)
+        found = scopes(
+            self._endpoint,
+            self._increment,
+            values_of=self.increments.values_of if self.increments is not None else lambda _key: {},
+            begin=begin,
+            read_parents=self.read_parents,
+        )
         async for scope, is_last in found:
             if scope.key == begin and begin and token is None:
                 continue  # it was complete
+            if self.increments is not None:
+                self.increments.begin(scope, goes_on=token is not None and scope.key == begin)
             request = first_request(self._paginator, build_request(self.spec, scope))
             if token is not None and scope.key == begin and scope.window_end is None:
                 request = request.at(token)
@@ -146,12 +159,20 @@ class _Walk:
             while True:
                 self._guard(request, asked, pages)
                 key = validator_key(request)
-                response = await requests.fetch(request, self._paginator)
-                records, following = await self._understand(request, response, known.get(key), pages)
+                async with aclosing(await requests.fetch(request, self._paginator)) as answered:
+                    response, large = await self._open(request, answered)
+                    if large is not None:
+                        async for part, size in large.parts():
+                            if self._increment is not None:
+                                self._increment.read(part)
+                            yield self._part(cursor, part, size)
+                        response = replace(response, validators=large.validators)
+                    records, following = await self._understand(request, response, large, known.get(key), pages)
                 requests.promised = "next" in response.links
-                if self.increment is not None:
-                    self.increment.read(records)
-                pages, records_read = pages + 1, records_read + len(records)
+                if self._increment is not None:
+                    self._increment.read(records)
+                count = len(records) + (len(large.seen) if large is not None else 0)
+                pages, records_read = pages + 1, records_read + count
                 following = self._stopped(following, pages, records_read)
                 self._fresh[key] = replace(
                     known[key] if response.not_modified else response.validators,
@@ -159,15 +180,27 @@ class _Walk:
                 )
                 cursor = Cursor(
                     page=cursor.page + 1,
-                    position=cursor.position + len(records),
+                    position=cursor.position + count,
                     page_token=following.token if following else None,
                 )
-                yield self._page(cursor, records, response, scope, last=following is None and is_last)
+                size = len(response.body) if large is None else 0
+                yield self._page(cursor, records, response, scope, size, last=following is None and is_last)
                 if following is None:
                     return
                 self._check_length(following, pages)
                 requests.look_ahead(following, self._paginator)
                 request = following
+
+    async def _open(self, request: PageRequest, response: Response) -> tuple[Response, LargePage | None]:
+        """An answer too large to be held is cut as it comes, where that can be."""
+        if response.rest is None:
+            return response, None
+        what = f"{request.method} {redact(request.url)}"
+        large = await open_large(response, self._selector, self._paginator, what=what)
+        return (response, large) if large is not None else (await held(response), None)
+
+    def _part(self, cursor: Cursor, records: Records, size: int) -> Page:
+        return Page(cursor.page + 1, records, after=cursor, partial=True, body_bytes=size, state=dict(self._found))
 
     def _guard(self, request: PageRequest, asked: set[str], pages: int) -> None:
         if request.identity in asked:
@@ -196,7 +229,12 @@ class _Walk:
             )
 
     async def _understand(
-        self, request: PageRequest, response: Response, saved: Validators | None, pages: int
+        self,
+        request: PageRequest,
+        response: Response,
+        large: LargePage | None,
+        saved: Validators | None,
+        pages: int,
     ) -> tuple[Records, PageRequest | None]:
         """A page's records, and the request that follows it."""
         if response.not_modified:
@@ -211,19 +249,16 @@ class _Walk:
         if response.ignored:
             return Records(), None
         what = f"{request.method} {redact(request.url)}"
-        if len(response.body) > LARGE_BODY_BYTES:
-            cut = await asyncio.to_thread(cut_body, response.body, self._selector, what=what)
-        else:
-            cut = cut_body(response.body, self._selector, what=what)
-        if len(cut.records) and cut.records.payloads == self._previous:
+        cut, seen, content = await self._cut(response, large, what=what)
+        if len(seen) and content == self._previous:
             if not isinstance(self._paginator, PageNumber | Offset):
                 raise SourceMalformedError(f"{what}: page {pages + 1} is page {pages} again")
             # Past its end some servers answer the last page again, or ignore the page number altogether
             log.info("page_repeated", source=self.spec.name, page=pages + 1)
             return Records(), None
-        self._previous = cut.records.payloads
-        self._pin(cut)
-        answer = PageAnswer(cut.body, cut.records.fields, response.headers, response.links, response.has_links)
+        self._previous = content
+        self._pin(cut, found=len(seen) > 0)
+        answer = PageAnswer(cut.body, seen, response.headers, response.links, response.has_links)
         if isinstance(self._paginator, Auto):
             self._pin_paginator(answer)
         try:
@@ -233,8 +268,17 @@ class _Walk:
         except SourceMalformedError as error:
             raise SourceMalformedError(f"{what}: {error}") from None
 
-    def _pin(self, cut: Cut) -> None:
-        if cut.evidence is None or not len(cut.records):
+    async def _cut(
+        self, response: Response, large: LargePage | None, *, what: str
+    ) -> tuple[Cut, Sequence[Any], list[str] | bytes]:
+        """The body cut; its records as the paginator sees them; and that by which a repetition is known."""
+        if large is not None:
+            return large.cut, large.seen, large.digest
+        cut = await cut_held(response.body, self._selector, what=what)
+        return cut, cut.records.fields, cut.records.payloads
+
+    def _pin(self, cut: Cut, *, found: bool) -> None:
+        if cut.evidence is None or not found:
             return  # given, or an empty body that proves nothing
         self._selector = self._found["data_selector"] = cut.selector
         log.info("records_found", source=self.spec.name, data_selector=cut.selector, evidence=cut.evidence)
@@ -245,7 +289,9 @@ class _Walk:
             self._found["paginator"] = self._paginator.model_dump(mode="json", exclude_defaults=True)
         log.info("paginator_found", source=self.spec.name, paginator=self._paginator.type, evidence=evidence)
 
-    def _page(self, cursor: Cursor, records: Records, response: Response, scope: Scope, *, last: bool) -> Page:
+    def _page(
+        self, cursor: Cursor, records: Records, response: Response, scope: Scope, size: int, *, last: bool
+    ) -> Page:
         fresh = self._fresh
         return Page(
             number=cursor.page,
@@ -254,16 +300,15 @@ class _Walk:
             last=last,
             bounded=self._bounded,
             not_modified=response.not_modified,
-            body_bytes=len(response.body),
+            body_bytes=size,
             validators={key: value for key, value in fresh.items() if value} if len(fresh) <= MAX_VALIDATORS else {},
             state=self._state(last=last, scope=scope, complete=cursor.page_token is None),
         )
 
     def _state(self, *, last: bool, scope: Scope | None = None, complete: bool = True) -> dict[str, Any]:
         state = dict(self._found)
-        if self.increment is not None:
-            window_end = scope.window_end if scope and complete else None
-            state |= self.increment.progress_after(last=last, window_end=window_end).state
+        if self.increments is not None:
+            state |= self.increments.state_after(scope, complete=complete, last=last)
         if scope is not None and scope.key and not last:
             state["scope"] = scope.key
         return state

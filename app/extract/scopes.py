@@ -35,6 +35,7 @@ async def scopes(
     endpoint: Endpoint,
     increment: Increment | None,
     *,
+    values_of: Callable[[str], Mapping[str, str]],
     begin: str,
     read_parents: ReadParents | None,
 ) -> AsyncIterator[tuple[Scope, bool]]:
@@ -42,10 +43,11 @@ async def scopes(
     The scopes from `begin` on, each with whether it is the last; at least one.
 
     Args:
+        values_of: what the increment's placeholders stand for in the scope with a key.
         begin: the key of the scope to begin with; empty for the first.
     """
     held: Scope | None = None
-    async for scope in _all(endpoint, increment, begin=begin, read_parents=read_parents):
+    async for scope in _all(endpoint, increment, values_of=values_of, begin=begin, read_parents=read_parents):
         if held is not None:
             yield held, False
         held = scope
@@ -54,16 +56,20 @@ async def scopes(
 
 
 async def _all(
-    endpoint: Endpoint, increment: Increment | None, *, begin: str, read_parents: ReadParents | None
+    endpoint: Endpoint,
+    increment: Increment | None,
+    *,
+    values_of: Callable[[str], Mapping[str, str]],
+    begin: str,
+    read_parents: ReadParents | None,
 ) -> AsyncIterator[Scope]:
-    values = increment.values if increment else {}
     if parent_fields(endpoint):
-        async for scope in _of_parents(endpoint, values, begin=begin, read_parents=read_parents):
+        async for scope in _of_parents(endpoint, values_of, begin=begin, read_parents=read_parents):
             yield scope
         return
-    alone = [Scope(values=values)]
+    alone = [Scope(values=values_of(""))]
     if endpoint.partitions:
-        alone = [Scope(f"{at:06d}", values, params) for at, params in enumerate(endpoint.partitions)]
+        alone = [Scope(key := f"{at:06d}", values_of(key), params) for at, params in enumerate(endpoint.partitions)]
     elif increment is not None and (window_seconds := endpoint.window_seconds) is not None:
         alone = _windows(increment, window_seconds)
     for scope in alone:
@@ -72,7 +78,11 @@ async def _all(
 
 
 async def _of_parents(
-    endpoint: Endpoint, values: Mapping[str, str], *, begin: str, read_parents: ReadParents | None
+    endpoint: Endpoint,
+    values_of: Callable[[str], Mapping[str, str]],
+    *,
+    begin: str,
+    read_parents: ReadParents | None,
 ) -> AsyncIterator[Scope]:
     fields = parent_fields(endpoint)
     parent = next(iter(fields.values()))[0]
@@ -81,7 +91,7 @@ async def _of_parents(
     async for key, record in read_parents(parent, begin):
         found = {name: text for name, (_, path) in fields.items() if (text := _text(record, path)) is not None}
         if len(found) == len(fields):
-            yield Scope(key, {**values, **found})
+            yield Scope(key, {**values_of(key), **found})
 
 
 def _windows(increment: Increment, step_seconds: float) -> list[Scope]:

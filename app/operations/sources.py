@@ -224,8 +224,8 @@ def _tell(report: Check, sample: _Sample, spec: ResourceSpec) -> None:
     report.records = len(sample.page.records)
     report.more_pages = not sample.page.last
     report.found = {**(sample.page.state or {}), **sample.page.input}
-    report.found.pop("cursor_value", None)
-    report.found.pop("pending_cursor_value", None)
+    for progress in ("cursor_value", "cursor_values", "pending_cursor_value", "pending_shared_value", "scope"):
+        report.found.pop(progress, None)
     report.keys_missing = sum(key is None for key in landed.source_ids)
     report.keys_repeated = len(landed) - report.keys_missing - len(landed.keys)
     report.coerced = len(normalized.notes)

@@ -57,10 +57,12 @@ class Batch:
         self.input = page.input or self.input
         self.stretch_rules = page.stretch_rules or self.stretch_rules
 
-    def complete_page(self, page: Page) -> None:
+    def end_page(self, page: Page) -> None:
+        self.body_bytes += page.body_bytes
+        if page.partial:
+            return
         self.pages += 1
         self.not_modified += page.not_modified
-        self.body_bytes += page.body_bytes
         self.after = page.after
         self.last = page.last
         self.bounded |= page.bounded
@@ -76,15 +78,15 @@ async def batches(
     """
     Group pages until they hold `max_records` records or the first of them is `max_seconds` old.
 
-    A slow source does not hold back what it sent before; when it fails, the
-    whole pages before the fault are given out first.
+    A slow source does not hold back what it sent before; when it fails, what
+    came before the fault is given out first.
     """
     batch = Batch()
     upcoming: asyncio.Task[Page] | None = None
     try:
         while True:
             upcoming = upcoming or asyncio.create_task(_next(pages))
-            patience = batch.opened_at + max_seconds - monotonic() if batch.pages else None
+            patience = batch.opened_at + max_seconds - monotonic() if batch.parts else None
             await asyncio.wait({upcoming}, timeout=None if patience is None else max(0.0, patience))
             if not upcoming.done():
                 yield batch
@@ -97,7 +99,7 @@ async def batches(
                     yield batch
                     batch = Batch(begins_within=number > 0)
                 batch.add_part(page, part)
-            batch.complete_page(page)
+            batch.end_page(page)
     except StopAsyncIteration:
         if batch.parts:
             yield batch

@@ -75,7 +75,9 @@ async def run_source(
             return None
         run.checkpoint = begin_pass(run.checkpoint, order.source)
         run.resumed = run.checkpoint.cursor.page > 0
-        run.asks_for_changes = order.source.is_incremental and "cursor_value" in run.checkpoint.state
+        run.asks_for_changes = order.source.is_incremental and not {"cursor_value", "cursor_values"}.isdisjoint(
+            run.checkpoint.state
+        )
         needed = Snapshot.is_needed(run)
         replaced = order.source.table.is_replaced
         async with open_transactions(database, hold=needed, altogether=replaced) as transactions:

@@ -149,6 +149,8 @@ class Page:
     """Where to go on once this page is committed."""
     last: bool = False
     """The pass is complete with this page."""
+    partial: bool = False
+    """More records of the same response follow: nothing but records and bytes counts yet."""
     bounded: bool = False
     """The last page, because the paginator was told to stop here: there may be more at the source."""
     not_modified: bool = False

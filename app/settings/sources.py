@@ -135,14 +135,14 @@ class HttpSettings(Group):
         64 * 1024 * 1024,
         ge=1024,
         validation_alias="HTTP_MAX_PAGE_BYTES",
-        description="Largest API page accepted, decompressed.",
+        description="Largest API page held whole, decompressed; others are cut as they come (docs/sources.md).",
         examples=[67108864],
     )
     max_file_bytes: int = Field(
         20 * 1024 * 1024 * 1024,
         ge=1024,
         validation_alias="HTTP_MAX_FILE_BYTES",
-        description="Largest file accepted, decompressed.",
+        description="Largest file, or API page cut as it comes, decompressed.",
         examples=[21474836480],
     )
 

@@ -101,8 +101,6 @@ class Endpoint(Spec):
         parents = {parent for parent, _ in parent_fields(self).values()}
         if len(parents) > 1:
             raise ValueError(f"has {len(parents)} parents, {', '.join(sorted(parents))}; there can be one")
-        if any(ways[:2]) and self.incremental and self.incremental.cursor_type != "datetime":
-            raise ValueError("with parents or partitions, incremental needs cursor_type = 'datetime'")
         return self
 
     @model_validator(mode="after")

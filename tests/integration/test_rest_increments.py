@@ -10,6 +10,7 @@ import asyncpg
 import httpx2
 import pytest
 
+from app.extract import scoped_increments
 from app.resources import Resources
 from tests.source_files import IMPATIENT, SourceFiles, resource
 from tests.source_server import Fault, Reply, Seen, SourceServer
@@ -342,6 +343,150 @@ async def test_partitions_are_walked_in_turn_and_go_on_where_they_broke(
     assert (broken.status, report.status) == ("partial", "succeeded")
     assert asked(source_server, "region") == ["1", "2", "2", "2", "3"]
     assert await keys_of(sql) == [1, 2, 3]
+
+
+REGIONS = 'partitions = [{ region = "a" }, { region = "b" }]\n'
+
+
+def numbered(records: dict[str, list[int]]) -> Any:
+    """A server whose regions count for themselves: `since` is exclusive of nothing, three to a page."""
+
+    def answer(seen: Seen) -> Reply:
+        region, since = seen.query["region"], int(seen.query.get("since", 0))
+        found = [{"id": f"{region}{n}", "n": n, "title": "t"} for n in records[region] if n >= since]
+        page = int(seen.query.get("page", 1))
+        return Reply(found[(page - 1) * 3 : page * 3])
+
+    return answer
+
+
+def by_number(more: str = "") -> str:
+    return (
+        'params = { since = "{incremental.start_value}" }\n'
+        f'incremental = {{ cursor_path = "n", cursor_type = "integer", initial_value = 1{more} }}\n'
+    )
+
+
+async def test_each_partition_goes_on_at_a_value_of_its_own(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    records = {"a": [100, 101], "b": [1, 2]}
+    source_server.put_script("/things", numbered(records))
+    sources.rest(resource(by_number() + REGIONS))
+    await sources.run()
+    held = await state_of(sql)
+    records["b"].append(3)
+    source_server.seen.clear()
+
+    report = await sources.run()
+
+    assert held == {"cursor_values": {"000000": "101", "000001": "2"}, "data_selector": "[]"}
+    assert asked(source_server) == ["101", "2"]
+    assert (report.counts.inserted, report.outcome) == (1, "changed")
+    assert (await state_of(sql))["cursor_values"] == {"000000": "101", "000001": "3"}
+    assert (await sources.run()).outcome == "no_new_data"
+
+
+async def test_a_new_parent_begins_at_initial_value(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    parents = [{"id": "a"}]
+    source_server.put_json("/regions", lambda _: parents)
+    source_server.put_script("/things", numbered({"a": [100], "b": [7], "0": [8]}))
+    child = resource(by_number().replace("{ since", '{ region = "{resources.regions.id}", since'))
+    sources.rest(resource(name="regions", mapping='name = "id"'), child)
+    await sources.run_all()
+    parents += [{"id": "b"}, {"id": "0"}]
+    source_server.seen.clear()
+
+    reports = await sources.run_all()
+
+    assert sorted(zip(asked(source_server, "region"), asked(source_server), strict=True)) == [
+        ("0", "1"),
+        ("a", "100"),
+        ("b", "1"),
+    ]
+    assert reports["s.things"].counts.inserted == 2
+    assert (await state_of(sql, "s.things"))["cursor_values"] == {"0": "8", "a": "100", "b": "7"}
+
+
+@pytest.mark.parametrize(("order", "kept"), [("", None), (', row_order = "asc"', "6")])
+async def test_a_broken_pass_keeps_the_values_of_complete_partitions(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection, order: str, kept: str | None
+) -> None:
+    source_server.put_script("/things", numbered({"a": [1, 2], "b": [4, 5, 6, 7]}))
+    sources.rest(resource(by_number(order) + REGIONS + PAGES), top=TRIES_ONE_BY_ONE)
+    source_server.fault("/things", Fault(), Fault(), *BROKEN)
+
+    broken = await sources.run()
+    held = await state_of(sql)
+    report = await sources.run()
+
+    assert (broken.status, broken.counts.inserted, report.status, report.counts.inserted) == (
+        "partial",
+        5,
+        "succeeded",
+        1,
+    )
+    assert held["cursor_values"].get("000000") == "2"
+    assert held["cursor_values"].get("000001") == kept
+    assert held.get("pending_cursor_value") == (None if kept else "6")
+    assert (await state_of(sql)) == {"cursor_values": {"000000": "2", "000001": "7"}, "data_selector": "[]"}
+    pages = list(zip(asked(source_server, "region"), asked(source_server, "page"), asked(source_server), strict=True))
+    assert pages[-1] == ("b", "2", "1"), "the page that was asked for, with the value that it was asked with"
+
+
+async def test_a_value_that_all_partitions_shared_is_where_each_begins(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    source_server.put_script("/things", numbered({"a": [100, 101], "b": [1, 2]}))
+    sources.rest(resource(by_number() + REGIONS))
+    await sources.run()
+    old = """UPDATE etl_checkpoint SET state = '{"cursor_value": "50", "data_selector": "[]"}' WHERE source = 's'"""
+    await sql.execute(old)
+    source_server.seen.clear()
+
+    await sources.run()
+
+    assert asked(source_server) == ["50", "50"]
+    assert (await state_of(sql))["cursor_values"] == {"000000": "101", "000001": "50"}
+
+
+@pytest.mark.parametrize("kind", ["datetime", "integer"])
+async def test_beyond_the_bound_times_are_shared_and_numbers_are_asked_for_anew(
+    sources: SourceFiles,
+    source_server: SourceServer,
+    sql: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(scoped_increments, "MAX_SCOPES", 1)
+    source_server.put_script(
+        "/things", lambda seen: changed(seen) if kind == "datetime" else numbered({"a": [1], "b": [2]})(seen)
+    )
+    sources.rest(resource((incremental() if kind == "datetime" else by_number()) + REGIONS))
+    await sources.run()
+    source_server.seen.clear()
+
+    await sources.run()
+
+    state = await state_of(sql)
+    assert list(state["cursor_values"]) == ["000000"]
+    assert asked(source_server) == (["2025-01-12T00:00:00Z"] * 2 if kind == "datetime" else ["1", "1"])
+    assert state.get("cursor_value") == ("2025-01-12T00:00:00+00:00" if kind == "datetime" else None)
+
+
+async def test_a_partition_that_is_gone_is_forgotten(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    source_server.put_script("/things", numbered({"a": [1], "b": [2]}))
+    sources.rest(resource(by_number() + REGIONS))
+    await sources.run()
+    await sql.execute("UPDATE etl_checkpoint SET state = jsonb_set(state::jsonb, '{cursor_values,zz}', '\"9\"')")
+
+    await sources.run()
+
+    assert list((await state_of(sql))["cursor_values"]) == ["000000", "000001"]
 
 
 # Rows

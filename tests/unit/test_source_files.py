@@ -183,13 +183,8 @@ def test_a_foreign_word_in_the_wrong_place_is_answered_with_where_it_belongs(wor
         (rest(endpoint='method = "POST"\njson = { a = 1 }\ndata = { a = 1 }'), "two bodies"),
         (rest().replace("[[resources]]", "[[resources]]\nname = 'things'\n[[resources]]"), "two resources are called"),
         ('name = "s"\ntype = "rest_api"\n', "resources: is missing"),
-<<<<<<< HEAD
         (rest().replace('type = "rest_api"', ""), "type: is missing; there are"),
-        pytest.param(
-=======
-        (rest().replace('type = "rest_api"', ""), "type: there are"),
         (
->>>>>>> a7a93f2 (extract: no literal secret in a page token; max_pages keeps what it read; links by RFC 8288)
             rest(endpoint='partitions = [{ a = "{resources.nobody.id}" }]'),
             "resources.things.endpoint: {resources.nobody.id}: partitions cannot name a parent's fields",
         ),
