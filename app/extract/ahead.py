@@ -55,14 +55,14 @@ class Requests:
         kind = paginator
         if not isinstance(kind, PageNumber | Offset) or (isinstance(kind, PageNumber) and kind.follow_links):
             return
-        name, step = (kind.page_param, 1) if isinstance(kind, PageNumber) else (kind.offset_param, kind.limit)
+        step = 1 if isinstance(kind, PageNumber) else kind.limit
         limit = kind.maximum_page if isinstance(kind, PageNumber) else kind.maximum_offset
-        number = int(following.param(name) or 0)
+        number = int(following.number(*kind.place) or 0)
         for ahead in range(self.client.concurrency):
             at = number + ahead * step
             if limit is not None and at > limit:
                 return
-            request = following.with_param(name, at)
+            request = following.with_number(*kind.place, at)
             if request.identity not in self._ahead:
                 self._ahead[request.identity] = asyncio.create_task(self._ask(request, paginator))
 
@@ -80,6 +80,5 @@ def _is_past_the_end(error: SourceRefusedError, request: PageRequest, paginator:
     """Whether a 404 only says that there are no more pages (Django REST framework does)."""
     if error.status != 404 or not isinstance(paginator, PageNumber | Offset):
         return False
-    name = paginator.page_param if isinstance(paginator, PageNumber) else paginator.offset_param
     first = paginator.base_page if isinstance(paginator, PageNumber) else paginator.offset
-    return request.param(name) != str(first)
+    return str(request.number(*paginator.place)) != str(first)

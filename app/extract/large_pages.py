@@ -1,9 +1,9 @@
 """A page too large to be held: its records are cut while it comes, off the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from app.extract.http_body import Response
 from app.extract.json_body import ARRAY, PLAIN, WHOLE, Cut, cut_body
@@ -152,3 +152,13 @@ async def _joined(beginning: bytes, parts: AsyncIterator[bytes]) -> AsyncIterato
             parts_held, size = [], 0
     if parts_held:
         yield b"".join(parts_held)
+
+
+async def cut_answer(
+    response: Response, large: LargePage | None, selector: str | None, *, what: str
+) -> tuple[Cut, Sequence[Any], list[str] | bytes]:
+    """The body cut; its records as a paginator sees them; and that by which a repetition is known."""
+    if large is not None:
+        return large.cut, large.seen, large.digest
+    cut = await cut_held(response.body, selector, what=what)
+    return cut, cut.records.fields, cut.records.payloads

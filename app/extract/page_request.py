@@ -64,6 +64,18 @@ class PageRequest:
         at[last] = value
         return replace(self, json=body)
 
+    def number(self, name: str, body_path: str | None) -> Any:
+        """What stands for a page in the query, or in the body where a path is given; None when nothing does."""
+        if body_path is None:
+            return self.param(name)
+        at = self.json
+        for part in body_path.split("."):
+            at = at.get(part) if isinstance(at, dict) else None
+        return at
+
+    def with_number(self, name: str, body_path: str | None, value: int) -> "PageRequest":
+        return self.with_param(name, value) if body_path is None else self.with_body_value(body_path, value)
+
     @property
     def identity(self) -> str:
         """The whole request as text: what it is known by within the process; no checkpoint holds it."""

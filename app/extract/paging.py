@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit, urlunsplit
 
 import jmespath
+from pydantic import TypeAdapter
 
 from app.errors import SourceMalformedError
 from app.extract.page_request import PageRequest, pairs
@@ -47,14 +48,13 @@ class PageAnswer:
 
 def first_request(paginator: PaginatorSpec, request: PageRequest) -> PageRequest:
     """The request of the first page."""
-    if isinstance(paginator, PageNumber):
-        request = request.with_param(paginator.page_param, paginator.base_page)
-        if paginator.limit_param and paginator.limit:
-            request = request.with_param(paginator.limit_param, paginator.limit)
-    elif isinstance(paginator, Offset):
-        request = request.with_param(paginator.offset_param, paginator.offset)
-        if paginator.limit_param:
-            request = request.with_param(paginator.limit_param, paginator.limit)
+    if not isinstance(paginator, PageNumber | Offset):
+        return request
+    first = paginator.base_page if isinstance(paginator, PageNumber) else paginator.offset
+    request = request.with_number(*paginator.place, first)
+    limit = paginator.limit
+    if limit is not None and (paginator.limit_body_path or paginator.limit_param):
+        request = request.with_number(paginator.limit_param or "", paginator.limit_body_path, limit)
     return request
 
 
@@ -80,6 +80,9 @@ def detect(answer: PageAnswer) -> tuple[PaginatorSpec, str]:
         "pagination.next_url",
         "meta.next",
         "next_page_url",
+        "next_url",
+        "nextLink",
+        '"@odata.nextLink"',
     ):
         value = _find(path, answer.body)
         if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?")):
@@ -87,10 +90,15 @@ def detect(answer: PageAnswer) -> tuple[PaginatorSpec, str]:
     return SinglePage(type="single_page"), "nothing in it leads to another page"
 
 
+def pinned_paginator(tree: Mapping[str, Any]) -> PaginatorSpec:
+    """One that was found out before, from the checkpoint."""
+    return TypeAdapter[PaginatorSpec](PaginatorSpec).validate_python(tree)
+
+
 def _page_number(paginator: PageNumber, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
     if paginator.follow_links and answer.has_links:
         return _header_link(HeaderLink(type="header_link"), request, answer)
-    number = _integer(request.param(paginator.page_param), paginator.base_page)
+    number = _integer(request.number(*paginator.place), paginator.base_page)
     if paginator.limit is not None and len(answer.records) != paginator.limit:
         # A short page is the last; a page longer than asked for was not paged at all
         return None
@@ -102,11 +110,11 @@ def _page_number(paginator: PageNumber, request: PageRequest, answer: PageAnswer
             return None
     if paginator.maximum_page is not None and number >= paginator.maximum_page:
         return None
-    return request.with_param(paginator.page_param, number + 1)
+    return request.with_number(*paginator.place, number + 1)
 
 
 def _offset(paginator: Offset, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
-    offset = _integer(request.param(paginator.offset_param), paginator.offset)
+    offset = _integer(request.number(*paginator.place), paginator.offset)
     if _is_over(paginator, answer):
         return None
     following = offset + paginator.limit
@@ -117,14 +125,15 @@ def _offset(paginator: Offset, request: PageRequest, answer: PageAnswer) -> Page
         return None
     if paginator.maximum_offset is not None and following > paginator.maximum_offset:
         return None
-    return request.with_param(paginator.offset_param, following)
+    return request.with_number(*paginator.place, following)
 
 
 def _cursor(paginator: CursorInBody, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
     value = _find(paginator.cursor_path, answer.body)
     if value is None or value == "" or _says_no_more(paginator.has_more_path, answer):
         return None
-    if not isinstance(value, str | int | float):
+    in_body = paginator.cursor_body_path is not None and isinstance(value, list)  # Elasticsearch's search_after
+    if not isinstance(value, str | int | float) and not in_body:
         raise SourceMalformedError(f"the cursor at {paginator.cursor_path} is neither text nor a number")
     if paginator.cursor_body_path is not None:
         return request.with_body_value(paginator.cursor_body_path, value)
@@ -158,9 +167,11 @@ def _header_link(paginator: HeaderLink, request: PageRequest, answer: PageAnswer
 def _keyset(paginator: Keyset, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
     if not answer.records or _says_no_more(paginator.has_more_path, answer):
         return None
-    value = _find(paginator.cursor_path, answer.records[-1])
-    if not isinstance(value, str | int | float):
-        raise SourceMalformedError(f"the last record has no key at {paginator.cursor_path}")
+    # A record without a key is rejected, and must not end the walk for all that follow it
+    values = (_find(paginator.cursor_path, record) for record in reversed(answer.records) if record is not None)
+    value = next((value for value in values if isinstance(value, str | int | float)), None)
+    if value is None:
+        raise SourceMalformedError(f"no record of the page has a key at {paginator.cursor_path}")
     return request.with_param(paginator.cursor_param, value)
 
 

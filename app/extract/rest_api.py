@@ -1,6 +1,6 @@
 """A REST resource → pages: the one driver of all paginators, and the guards that no walk escapes."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,13 +11,14 @@ import structlog
 from app.errors import SourceMalformedError
 from app.extract.ahead import Requests, validator_key
 from app.extract.client import SourceClient
+from app.extract.ending import Ending
 from app.extract.http_body import Response
 from app.extract.http_errors import redact
 from app.extract.increments import Increment
 from app.extract.json_body import Cut
-from app.extract.large_pages import LargePage, cut_held, held, open_large
+from app.extract.large_pages import LargePage, cut_answer, held, open_large
 from app.extract.page_request import PageRequest
-from app.extract.paging import PageAnswer, detect, first_request, next_request
+from app.extract.paging import PageAnswer, detect, first_request, next_request, pinned_paginator
 from app.extract.requests import build_request
 from app.extract.scoped_increments import Increments
 from app.extract.scopes import ReadParents, Scope, scopes
@@ -92,6 +93,8 @@ class _Walk:
     _previous: list[str] | bytes | None = None
     _key_param: str | None = field(init=False)
     """The parameter that carries the API key."""
+    _given: PaginatorSpec | None = field(init=False)
+    _ending: Ending = field(init=False)
     _bounded: bool = False
     """A walk ended at max_pages or max_records: there may be more."""
 
@@ -103,7 +106,8 @@ class _Walk:
         self._selector = endpoint.data_selector or state.get("data_selector")
         given = endpoint.paginator or self.spec.client.paginator
         pinned = state.get("paginator")
-        self._paginator = given or (_pinned(pinned) if pinned else Auto(type="auto"))
+        self._given = given
+        self._paginator = given or (pinned_paginator(pinned) if pinned else Auto(type="auto"))
         auth = self.spec.client.auth
         in_query = isinstance(auth, ApiKeyAuth) and auth.location == "query"
         self._key_param = auth.name if in_query and isinstance(auth, ApiKeyAuth) else None
@@ -154,6 +158,8 @@ class _Walk:
         known, asked = self.checkpoint.validators, set[str]()
         pages = records_read = 0
         self._previous = None
+        counts = self._increment is None and cursor.page_token is None
+        self._ending = ending = Ending(self._given, counts=counts)
         conditional = self.spec.client.conditional_requests
         async with Requests(self.client, self.traffic, known if conditional else {}) as requests:
             while True:
@@ -173,6 +179,8 @@ class _Walk:
                     self._increment.read(records)
                 count = len(records) + (len(large.seen) if large is not None else 0)
                 pages, records_read = pages + 1, records_read + count
+                ending.pages, ending.records = pages, records_read
+                ending.not_modified |= response.not_modified
                 following = self._stopped(following, pages, records_read)
                 self._fresh[key] = replace(
                     known[key] if response.not_modified else response.validators,
@@ -249,14 +257,15 @@ class _Walk:
         if response.ignored:
             return Records(), None
         what = f"{request.method} {redact(request.url)}"
-        cut, seen, content = await self._cut(response, large, what=what)
+        cut, seen, content = await cut_answer(response, large, self._selector, what=what)
         if len(seen) and content == self._previous:
             if not isinstance(self._paginator, PageNumber | Offset):
                 raise SourceMalformedError(f"{what}: page {pages + 1} is page {pages} again")
             # Past its end some servers answer the last page again, or ignore the page number altogether
             log.info("page_repeated", source=self.spec.name, page=pages + 1)
+            self._ending.repeats = True
             return Records(), None
-        self._previous = content
+        self._previous, self._ending.body = content, cut.body
         self._pin(cut, found=len(seen) > 0)
         answer = PageAnswer(cut.body, seen, response.headers, response.links, response.has_links)
         if isinstance(self._paginator, Auto):
@@ -267,15 +276,6 @@ class _Walk:
             return cut.records, following and following.without_param(self._key_param)
         except SourceMalformedError as error:
             raise SourceMalformedError(f"{what}: {error}") from None
-
-    async def _cut(
-        self, response: Response, large: LargePage | None, *, what: str
-    ) -> tuple[Cut, Sequence[Any], list[str] | bytes]:
-        """The body cut; its records as the paginator sees them; and that by which a repetition is known."""
-        if large is not None:
-            return large.cut, large.seen, large.digest
-        cut = await cut_held(response.body, self._selector, what=what)
-        return cut, cut.records.fields, cut.records.payloads
 
     def _pin(self, cut: Cut, *, found: bool) -> None:
         if cut.evidence is None or not found:
@@ -293,12 +293,15 @@ class _Walk:
         self, cursor: Cursor, records: Records, response: Response, scope: Scope, size: int, *, last: bool
     ) -> Page:
         fresh = self._fresh
+        ended = cursor.page_token is None and not self._bounded
+        doubt = self._ending.doubt(self._paginator) if ended else None
         return Page(
             number=cursor.page,
             records=records,
             after=cursor,
             last=last,
-            bounded=self._bounded,
+            bounded=self._bounded or doubt is not None,
+            doubt=doubt,
             not_modified=response.not_modified,
             body_bytes=size,
             validators={key: value for key, value in fresh.items() if value} if len(fresh) <= MAX_VALIDATORS else {},
@@ -312,7 +315,3 @@ class _Walk:
         if scope is not None and scope.key and not last:
             state["scope"] = scope.key
         return state
-
-
-def _pinned(tree: Mapping[str, Any]) -> PaginatorSpec:
-    return Endpoint.model_validate({"paginator": tree}).paginator or Auto(type="auto")

@@ -34,6 +34,8 @@ class Batch:
     last: bool = False
     bounded: bool = False
     """The pass ends here by its own bounds."""
+    doubts: list[str] = field(default_factory=list)
+    """Why there may be more at the source."""
     validators: Mapping[str, Validators] = field(default_factory=dict)
     state: Mapping[str, Any] | None = None
     findings: list[Mapping[str, Any]] = field(default_factory=list)
@@ -66,6 +68,8 @@ class Batch:
         self.after = page.after
         self.last = page.last
         self.bounded |= page.bounded
+        if page.doubt is not None:
+            self.doubts.append(page.doubt)
         self.validators = page.validators
         self.state = page.state
         self.findings += page.findings

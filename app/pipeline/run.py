@@ -26,6 +26,7 @@ from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.batches import Batch, batches
 from app.pipeline.checkpoint import after_batch, begin_pass, may_skip, must_remap
 from app.pipeline.evidence import gather_evidence
+from app.pipeline.expectations import Complaint
 from app.pipeline.flights import open_flights
 from app.pipeline.known import drop_known_versions
 from app.pipeline.lease import while_leased
@@ -273,7 +274,11 @@ class _Work:
                     session,
                     run.checkpoint,
                     # Only a pass that settled what is absent proves that nothing is left to be done
-                    after_batch(run.checkpoint, batch, proves_all=last and absence.settled),
+                    after_batch(
+                        run.checkpoint,
+                        batch,
+                        proves_all=last and absence.settled and not (batch.doubts or run.complaints),
+                    ),
                     new_rows=new_rows + self._held_back_rows - absence.vanished,
                     fingerprints=self._stretches.to_keep(batch) if self._stretches else None,
                 )
@@ -286,7 +291,7 @@ class _Work:
             self._tell(batch, counts, seconds=monotonic() - began)
         run.not_modified_pages += batch.not_modified
         run.findings += [dict(finding) for finding in batch.findings]
-        run.complaints += absence.complaints
+        run.complaints += [*absence.complaints, *(Complaint("walk_too_short", doubt) for doubt in batch.doubts)]
         run.bounded |= batch.bounded
         self._body_bytes += batch.body_bytes
         self._show_progress(complete=batch.last)

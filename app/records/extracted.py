@@ -153,6 +153,8 @@ class Page:
     """More records of the same response follow: nothing but records and bytes counts yet."""
     bounded: bool = False
     """The last page, because the paginator was told to stop here: there may be more at the source."""
+    doubt: str | None = None
+    """The walk ends with this page, and something says that there is more at the source."""
     not_modified: bool = False
     """The source said that nothing changed; there are no records."""
     body_bytes: int = 0

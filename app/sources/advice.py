@@ -36,6 +36,10 @@ _FORMS: Final = {
 """How a key whose value is a table or a list is written."""
 _PATTERNS: Final = {
     "base_url": 'is no URL; for example "https://api.example.com/v1"',
+    **dict.fromkeys(
+        ("cursor_body_path", "offset_body_path", "page_body_path", "limit_body_path"),
+        "is a dotted path of names, for example query.from; a list is put there whole",
+    ),
     "name": "holds letters, digits, _ and -, and begins with a letter or _",
 }
 _TABLE_ERRORS: Final = {"model_type", "model_attributes_type", "dict_type", "dataclass_type"}
