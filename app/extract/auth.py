@@ -7,20 +7,19 @@ No secret is in a message or in a repr; a message names the key that holds it.
 import asyncio
 import base64
 import hmac
-import json
-import math
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, Protocol
 from urllib.parse import quote, quote_plus, urlencode
 
 from yarl import URL
 
-from app.errors import ConfigError, SourceRefusedError, SourceUnavailableError
+from app.errors import ConfigError, SourceUnavailableError
 from app.extract.http_errors import redact
+from app.extract.token_answer import HEADER_VALUE, Token, TokenRefusedError, parse_token
 from app.sources import auth as given
 from app.sources.resource import Secrets
 from app.sources.values import fill, placeholders
@@ -30,17 +29,15 @@ _OAuth2Spec = given.OAuth2ClientCredentials | given.OAuth2RefreshToken
 
 TOKEN_MARGIN_SECONDS: Final = 30
 """A token is renewed this long before it expires; after half its life where that is later."""
+STOP_PATIENCE_SECONDS: Final = 3.0
+"""How long a task that was told to stop stays with a token request that is under way."""
 
 # What a value must be, and how to say it
-_HEADER_VALUE: Final = re.compile(r"(?! )[\x20-\x7e\xa0-\xff]+(?<! )"), "latin-1 text without line ends or outer spaces"
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), "a header's or cookie's name (RFC 9110 §5.6.2)"
 _COOKIE_VALUE: Final = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+"), "a cookie's value (RFC 6265 §4.1.1)"
 _USERNAME: Final = re.compile(r"[^:\x00-\x1f\x7f]*"), "text without colons or control characters (RFC 7617 §2)"
 _PASSWORD: Final = re.compile(r"[^\x00-\x1f\x7f]*"), "text without control characters (RFC 7617 §2)"
 _HMAC_KEY: Final = re.compile(r".+", re.DOTALL), "some text"
-_ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
-# RFC 6749 §5.2: these say nothing about the refresh token
-_NOT_THE_TOKEN: Final = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -102,7 +99,7 @@ def open_auth(
         case None | given.NoAuth():
             return _Stateless(lambda request: request)
         case given.BearerAuth():
-            return _header("Authorization", f"Bearer {_checked(secrets, spec.token, 'token', _HEADER_VALUE)}")
+            return _header("Authorization", f"Bearer {_checked(secrets, spec.token, 'token', HEADER_VALUE)}")
         case given.ApiKeyAuth():
             return _api_key(spec, secrets)
         case given.HttpBasicAuth():
@@ -131,7 +128,7 @@ def _header(name: str, value: str) -> _Stateless:
 
 
 def _api_key(spec: given.ApiKeyAuth, secrets: Secrets) -> _Stateless:
-    name, key = spec.name, _checked(secrets, spec.api_key, "api_key", _HEADER_VALUE)
+    name, key = spec.name, _checked(secrets, spec.api_key, "api_key", HEADER_VALUE)
     if spec.location == "query":
         return _Stateless(lambda request: replace(request, params=(*request.params, (name, key))))
     name = _checked(secrets, name, "name", _HEADER_NAME)
@@ -157,7 +154,7 @@ def _hmac(spec: given.HmacAuth, secrets: Secrets, now: Clock) -> _Stateless:
     _checked(secrets, spec.header, "header", _HEADER_NAME)
     _checked(secrets, spec.timestamp_header or "none", "timestamp_header", _HEADER_NAME)
     # The signature follows the prefix, so that a space at its end stays inside
-    _checked(secrets, f"{spec.prefix}0", "prefix", _HEADER_VALUE)
+    _checked(secrets, f"{spec.prefix}0", "prefix", HEADER_VALUE)
     if unknown := set(placeholders(spec.signed_payload)) - {"method", "path", "query", "timestamp", "body"}:
         raise ConfigError(f"{secrets.where}: client.auth.signed_payload has the unknown placeholder {{{min(unknown)}}}")
 
@@ -180,17 +177,6 @@ def _hmac(spec: given.HmacAuth, secrets: Secrets, now: Clock) -> _Stateless:
     return _Stateless(sign)
 
 
-class _Token(NamedTuple):
-    access: str
-    lifetime_seconds: float
-    refresh: str
-
-
-class _TokenRefusedError(SourceRefusedError):
-    about_token = False
-    """Perhaps another refresh token is accepted."""
-
-
 # Which token, by number, this task's last request carried: a 401 that comes late,
 # when another task has renewed already, must not renew again
 _carried: ContextVar[tuple["_OAuth2 | None", int]] = ContextVar("_carried", default=(None, 0))
@@ -206,10 +192,11 @@ class _OAuth2:
         self._client, self._headers, self._hidden = _client_auth(spec, secrets)
         self._configured = ""
         if isinstance(spec, given.OAuth2RefreshToken):
-            self._configured = _checked(secrets, spec.refresh_token, "refresh_token", _HEADER_VALUE)
+            self._configured = _checked(secrets, spec.refresh_token, "refresh_token", HEADER_VALUE)
         self._configured_was_sent = False
         self._unsaved: str | None = None
         self._lock = asyncio.Lock()
+        self._renewing: asyncio.Task[None] | None = None
         self._access: str | None = None
         self._number = 0
         self._renew_at = now()
@@ -232,19 +219,31 @@ class _OAuth2:
             return self._access != before
 
     async def _renew(self) -> None:
+        # Another may be under way still, begun by a task that was cancelled
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._exchange())
+            self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            # Once asked, a server that rotates has replaced the refresh token: no task that is cancelled may lose it
+            await asyncio.shield(self._renewing)
+        except asyncio.CancelledError:
+            await asyncio.wait({self._renewing}, timeout=STOP_PATIENCE_SECONDS)
+            raise
+
+    async def _exchange(self) -> None:
         token = await (self._with_refresh_token() if self._configured else self._ask_for("client_credentials"))
         self._access = token.access
         self._number += 1
         margin = min(TOKEN_MARGIN_SECONDS, token.lifetime_seconds / 2)
         self._renew_at = self._now() + timedelta(seconds=token.lifetime_seconds - margin)
 
-    async def _with_refresh_token(self) -> _Token:
+    async def _with_refresh_token(self) -> Token:
         # Read each time: another process may have renewed it
         stored = await self._store.load() if self._store else None
         current = self._unsaved or stored or self._configured
         try:
             token = await self._ask_for("refresh_token", current)
-        except _TokenRefusedError as error:
+        except TokenRefusedError as error:
             # Once: servers revoke everything when a token that they replaced comes back
             if not error.about_token or self._configured_was_sent:
                 raise
@@ -258,7 +257,7 @@ class _OAuth2:
                 self._unsaved = None
         return token
 
-    async def _ask_for(self, grant: str, refresh_token: str = "") -> _Token:
+    async def _ask_for(self, grant: str, refresh_token: str = "") -> Token:
         self._configured_was_sent |= refresh_token == self._configured
         optional = {"refresh_token": refresh_token, "scope": self._spec.scope}
         form = {"grant_type": grant, **self._client, **{name: text for name, text in optional.items() if text}}
@@ -267,7 +266,7 @@ class _OAuth2:
         if status >= 500 or status in {408, 425, 429}:
             raise SourceUnavailableError(what)
         hidden, default_seconds = {*self._hidden, refresh_token} - {""}, self._spec.default_token_expiration
-        return _parse_token(status, body, what=what, hidden=hidden, default_seconds=default_seconds)
+        return parse_token(status, body, what=what, hidden=hidden, default_seconds=default_seconds)
 
 
 def _client_auth(spec: _OAuth2Spec, secrets: Secrets) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
@@ -275,41 +274,12 @@ def _client_auth(spec: _OAuth2Spec, secrets: Secrets) -> tuple[dict[str, str], d
     client_id, headers = secrets.fill(spec.client_id), {"Accept": "application/json"}
     if spec.client_secret is None:
         return {"client_id": client_id}, headers, ()
-    secret = _checked(secrets, spec.client_secret, "client_secret", _HEADER_VALUE)
+    secret = _checked(secrets, spec.client_secret, "client_secret", HEADER_VALUE)
     if spec.client_auth == "body":
         return {"client_id": client_id, "client_secret": secret}, headers, (secret, quote_plus(secret))
     # RFC 6749 §2.3.1: form-encoded, then joined. A space as %20, for authlib and others do not read a plus as one
     joined = base64.b64encode(f"{quote(client_id, safe='')}:{quote(secret, safe='')}".encode()).decode()
     return {}, {**headers, "Authorization": f"Basic {joined}"}, (secret, quote(secret, safe=""), joined)
-
-
-def _parse_token(status: int, body: bytes, *, what: str, hidden: Iterable[str], default_seconds: float) -> _Token:
-    try:
-        answer: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
-    fields: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    access, kind, code = fields.get("access_token"), fields.get("token_type", "bearer"), fields.get("error")
-    if code is not None or not 200 <= status < 300:
-        named = isinstance(code, str) and _ERROR_CODE.fullmatch(code) and not any(secret in code for secret in hidden)
-        error = _TokenRefusedError(f"{what}, {code if named else 'unnamed error'}; check client.auth", status=status)
-        error.about_token = code not in _NOT_THE_TOKEN if named else status in {400, 401}
-        raise error
-    usable = isinstance(access, str) and _HEADER_VALUE[0].fullmatch(access)
-    if not usable or not isinstance(kind, str) or kind.lower() != "bearer":
-        found = "no usable access_token of type Bearer" if fields else "no JSON object"
-        raise _TokenRefusedError(f"{what}, {found}; check client.auth.access_token_url", status=status)
-    refresh = fields.get("refresh_token")
-    seconds = _seconds(fields.get("expires_in"), default_seconds)
-    return _Token(str(access), seconds, refresh if isinstance(refresh, str) else "")
-
-
-def _seconds(value: Any, default: float) -> float:
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return default
-    return min(seconds, 366 * 86_400) if 0 < seconds < math.inf else default
 
 
 def _checked(secrets: Secrets, text: str, key: str, rule: tuple[re.Pattern[str], str]) -> str:

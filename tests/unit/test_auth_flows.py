@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr, TypeAdapter
 
 from app.errors import ConfigError, SourceRefusedError, SourceUnavailableError, StoreUnavailableError
+from app.extract import auth as auth_room
 from app.extract.auth import Authenticator, OutgoingRequest, open_auth
 from app.sources.auth import AuthSpec
 from app.sources.resource import Secrets
@@ -517,6 +518,47 @@ async def test_a_rotated_refresh_token_is_saved_before_its_access_token_is_used(
     assert after_failure == ["answered"]
     assert (store.events, used) == (["answered", "answered", "saved r1"], "a1")
     assert endpoint.refresh_tokens == ["r0", "r1"]
+
+
+async def test_a_rotated_refresh_token_outlives_the_task_that_asked_for_it() -> None:
+    gate = asyncio.Event()
+    endpoint = TokenEndpoint([token("a1", refresh_token="r1"), refused()], gate=gate)
+    store = Store()
+    auth = open_with(REFRESH, endpoint=endpoint, store=store)
+    task = asyncio.create_task(bearer(auth))
+    while not endpoint.forms:
+        await asyncio.sleep(0)
+
+    task.cancel()
+    asyncio.get_running_loop().call_soon(gate.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert store.kept == "r1"
+    assert await bearer(auth) == "a1"
+    assert endpoint.refresh_tokens == ["r0"]
+
+
+async def test_a_renewal_that_outlasts_the_patience_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth_room, "STOP_PATIENCE_SECONDS", 0.01)
+    gate = asyncio.Event()
+    endpoint = TokenEndpoint([token("a1", refresh_token="r1"), refused()], gate=gate)
+    store = Store()
+    auth = open_with(REFRESH, endpoint=endpoint, store=store)
+    task = asyncio.create_task(bearer(auth))
+    while not endpoint.forms:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    later = asyncio.create_task(bearer(auth))
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert await later == "a1"
+    assert endpoint.refresh_tokens == ["r0"], "a token that was replaced is not sent again"
+    assert store.kept == "r1"
 
 
 async def test_each_rotated_refresh_token_is_used_next() -> None:
