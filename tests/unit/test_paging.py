@@ -197,7 +197,12 @@ def test_a_token_leaves_out_what_is_given_and_stands_for_the_same_request(
     params: Any, built: Any, body: Any, built_body: Any
 ) -> None:
     # A walk changes a body, and takes nothing from it
-    merged = None if built_body is None and not body else {**(built_body or {}), **(body or {})}
+    merged = None if built_body is None and not body else dict(built_body or {})
+    for key, value in (body or {}).items():
+        before = (merged or {}).get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            value = {**before, **value}  # noqa: PLW2901
+        merged = {**(merged or {}), key: value}
     fixed = Given(url="https://x/secret", params=built, json=built_body)
     base = PageRequest("https://x/secret", built, json=built_body, method="POST", given=fixed)
     request = PageRequest("https://x/secret", params, json=merged, method="POST", given=fixed)
