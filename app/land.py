@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from app.records import RawKind, Records, Rejection, is_storable
+
+_ESCAPED: Final = re.compile(rb"\\(?:\\|[0-7]{3})")
 
 ReadKeys = Callable[[list[Any]], tuple[list[str | None], dict[int, Rejection]]]
 """Parsed records → their keys, and by index why one has none."""
@@ -66,6 +69,19 @@ def storable(payload: str, *, kind: RawKind) -> tuple[str, str | None]:
         return payload, None
     escaped = _escape(payload.encode("utf-8", "surrogateescape"))
     return (escaped if kind == "csv" else json.dumps(escaped)), "escape"
+
+
+def received(payload: str, encoding: str | None, *, kind: RawKind) -> str:
+    """The characters received: what `storable` was given."""
+    if encoding is None:
+        return payload
+    escaped: str = payload if kind == "csv" else json.loads(payload)
+    data = _ESCAPED.sub(lambda found: bytes((_unescaped(found[0]),)), escaped.encode())
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _unescaped(mark: bytes) -> int:
+    return 0x5C if mark == b"\\\\" else int(mark[1:], 8)
 
 
 def _escape(data: bytes) -> str:

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import data, deletes, health, lineage, rejects, runs, sources, stats
+from app.api import data, deletes, health, lineage, rejects, replay, runs, sources, stats
 from app.api.docs import mount_docs
 from app.api.operator import Reader
 from app.api.problems import install_problem_handlers
@@ -58,6 +58,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         stats.router,
         sources.router,
         deletes.router,
+        replay.router,
         runs.router,
         rejects.router,
     ):

@@ -255,3 +255,28 @@ class RejectedRecord(BaseModel):
     extracted_at: Moment
     payload: str = Field(description="At most 2,000 characters of it.")
     payload_encoding: str | None
+
+
+class ReplaySampleItem(BaseModel):
+    """One raw row, as it is and as it would be."""
+
+    raw_id: int
+    source_id: str | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class ReplayPreview(BaseModel):
+    """What a replay would do with a resource's raw rows; each is counted once."""
+
+    source: str
+    rows: int
+    unchanged: int = Field(description="Rows that stay rejected, too.")
+    changed: int
+    moved: int = Field(description="Rows that would have another key.")
+    healed: int = Field(description="Rejected rows that would be loaded.")
+    rejected: int = Field(description="Rows that would become rejected.")
+    filtered: int
+    deleted: int
+    overtaken: int = Field(description="Rows that are older than what is there.")
+    samples: dict[str, list[ReplaySampleItem]] = Field(description="Up to ten of each kind.")

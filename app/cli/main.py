@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import database, deletes, lineage, rejects, run, runs, serve, sources
+from app.cli import database, deletes, lineage, rejects, replay, run, runs, serve, sources
 from app.cli.serve import BuildApp
 from app.errors import ConfigError, EtlError
 
@@ -34,6 +34,7 @@ cli.command("run")(run.run)
 cli.command("deletes")(deletes.decide)
 cli.command("lineage")(lineage.show)
 cli.command("rejects")(rejects.show)
+cli.command("replay")(replay.replay)
 cli.add_typer(sources.cli, name="sources")
 cli.add_typer(runs.cli, name="runs")
 cli.add_typer(database.cli, name="db")

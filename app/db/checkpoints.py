@@ -54,6 +54,12 @@ async def take_lease(
     return _checkpoint(taken, holder)
 
 
+async def read_checkpoint(session: ReadSession, *, source: str, resource: str) -> Checkpoint | None:
+    """The checkpoint as it stands, without its lease: nothing can be moved by it."""
+    row = (await session.execute(select(EtlCheckpoint).where(*_key(source, resource)))).scalar_one_or_none()
+    return None if row is None else _checkpoint(row, "")
+
+
 async def renew_lease(session: WriteSession, checkpoint: Checkpoint, *, lease_seconds: float) -> bool:
     """False when the lease has been taken over."""
     return await changed_rows(session, _held(checkpoint).values(**_lease_times(lease_seconds))) == 1

@@ -149,7 +149,7 @@ class Totals:
 async def read_totals(session: ReadSession) -> Totals:
     ticks = (
         select(
-            func.sum(EtlRun.extracted).label("records"),
+            func.sum(EtlRun.extracted).filter(EtlRun.trigger != "replay").label("records"),
             func.extract("epoch", func.max(EtlRun.finished_at) - func.min(EtlRun.created_at)).label("seconds"),
             case((func.bool_and(_GOOD), func.max(EtlRun.finished_at))).label("success_at"),
         )

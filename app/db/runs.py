@@ -57,6 +57,15 @@ async def add_counts(session: WriteSession, run_id: int, counts: Counts) -> None
     )
 
 
+async def keep_input(
+    session: WriteSession,
+    run_id: int,
+    input: Mapping[str, Any],  # noqa: A002 -- the column's name
+) -> None:
+    """With the first rows: they cannot be read again without it, should the run never be closed."""
+    await session.execute(update(EtlRun).where(EtlRun.id == run_id).values(input=dict(input)))
+
+
 async def beat(session: WriteSession, run_id: int) -> None:
     await session.execute(update(EtlRun).where(EtlRun.id == run_id).values(heartbeat_at=func.clock_timestamp()))
 
@@ -131,8 +140,10 @@ async def close_orphans(session: WriteSession, *, lease_seconds: float) -> int:
 
 
 async def last_starts(session: ReadSession) -> dict[str, datetime]:
-    """When the last run of each resource began, by the resource's name."""
+    """When the last run of each resource began, by the resource's name; a replay asks its source for nothing."""
     statement = (
-        select(EtlRun.source, func.max(EtlRun.started_at)).where(EtlRun.started_at.is_not(None)).group_by(EtlRun.source)
+        select(EtlRun.source, func.max(EtlRun.started_at))
+        .where(EtlRun.started_at.is_not(None), EtlRun.trigger != "replay")
+        .group_by(EtlRun.source)
     )
     return {source: started_at for source, started_at in await session.execute(statement) if started_at is not None}

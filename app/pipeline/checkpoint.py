@@ -1,10 +1,14 @@
 """What a stored checkpoint may be trusted for, and how a batch moves it. Pure."""
 
 from dataclasses import replace
+from typing import Final
 
 from app.pipeline.batches import Batch
 from app.records import Checkpoint, Cursor
 from app.sources.resource import ResourceSpec
+
+SEVERAL: Final = "several"
+"""Instead of a mapping's hash: no mapping is known to hold for all rows."""
 
 
 def begin_pass(stored: Checkpoint, source: ResourceSpec) -> Checkpoint:
@@ -16,13 +20,67 @@ def begin_pass(stored: Checkpoint, source: ResourceSpec) -> Checkpoint:
     with it; a pass that began under another mapping begins again.
     """
     mapping_hash = source.mapping_hash
-    # A first pass that did not complete left rows of the mapping it began with
-    held = stored.mapping_hash or stored.pass_mapping_hash
-    checkpoint = replace(stored, mapping_hash=held if held != mapping_hash else stored.mapping_hash)
-    remapped = held != mapping_hash and (stored.cursor == Cursor() or stored.pass_mapping_hash != mapping_hash)
+    other = other_mapping(stored, source)
+    checkpoint = stored if other is None else replace(stored, mapping_hash=other)
+    remapped = other is not None and (stored.cursor == Cursor() or stored.pass_mapping_hash != mapping_hash)
     if remapped or stored.request_hash != source.request_hash:
         checkpoint = replace(checkpoint, cursor=Cursor(), validators={}, state={})
     return replace(checkpoint, request_hash=source.request_hash, pass_mapping_hash=mapping_hash)
+
+
+def other_mapping(stored: Checkpoint, source: ResourceSpec) -> str | None:
+    """
+    The hash of another mapping with which rows of the table were normalized; None when there are none.
+
+    A pass that did not complete left rows of the mapping it began with.
+    """
+    hashes = (stored.mapping_hash, stored.pass_mapping_hash)
+    return next((one for one in hashes if one not in {None, source.mapping_hash}), None)
+
+
+def may_replay(stored: Checkpoint, source: ResourceSpec, *, begun: bool) -> bool:
+    """
+    Whether a replay would make the checkpoint trustworthy again.
+
+    Not where another body must be read anyway, and not where a pass is already making up for what a replay could not
+    reach.
+
+    Args:
+        begun: one was begun, and not completed.
+    """
+    if other_mapping(stored, source) is None or stored.request_hash != source.request_hash:
+        return False
+    return begun or stored.pass_mapping_hash != source.mapping_hash
+
+
+def while_replaying(stored: Checkpoint, source: ResourceSpec, *, whole: bool) -> Checkpoint:
+    """
+    The checkpoint from the first batch of a replay on: rows of two mappings are in the table.
+
+    Args:
+        whole: the replay will reach every row; otherwise no mapping is known to hold for all.
+    """
+    other = other_mapping(stored, source)
+    if other is None:
+        return stored
+    if not whole:
+        return replace(stored, mapping_hash=SEVERAL, pass_mapping_hash=SEVERAL)
+    return replace(stored, mapping_hash=other, pass_mapping_hash=source.mapping_hash)
+
+
+def after_replay(checkpoint: Checkpoint, source: ResourceSpec, *, reached_all: bool) -> Checkpoint:
+    """
+    The checkpoint once a replay of everything is complete.
+
+    Args:
+        reached_all: no row is left as another mapping made it; otherwise the next pass reads the source from its
+            beginning.
+    """
+    if other_mapping(checkpoint, source) is None:
+        return checkpoint
+    if not reached_all:
+        return replace(checkpoint, cursor=Cursor(), validators={}, state={})
+    return replace(checkpoint, mapping_hash=source.mapping_hash, pass_mapping_hash=source.mapping_hash)
 
 
 def must_remap(checkpoint: Checkpoint) -> bool:

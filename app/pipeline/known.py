@@ -27,7 +27,7 @@ def drop_known_versions(
             return True
         # A rejected version counts as known only while it is the newest one of its record
         there = current.get(row.source_id)
-        return raw_id == newest[row.source_id] and (there is None or raw_id > there.raw_id)
+        return raw_id == newest[row.source_id] and (there is None or raw_id >= there.raw_id)
 
     known = [row for row in batch.raw_rows if is_known(row)]
     batch.raw_rows = [row for row in batch.raw_rows if not is_known(row)]

@@ -31,6 +31,7 @@ from app.pipeline.flights import open_flights
 from app.pipeline.known import drop_known_versions
 from app.pipeline.lease import while_leased
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
+from app.pipeline.replay import needs_replay, replay_source
 from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
 from app.pipeline.stretches import OvertakenStretchError, StretchLedger, replaced_versions
@@ -63,7 +64,7 @@ async def run_source(
     on_progress: OnProgress | None = None,
 ) -> RunReport | None:
     """
-    Extract one source once.
+    Extract one source once; rows that another mapping made are replayed before.
 
     Returns:
         How it ended; None when another process is running it.
@@ -71,6 +72,12 @@ async def run_source(
     Raises:
         StoreError: the run could not even be opened.
     """
+    if await needs_replay(order.source, database):
+        replayed = await replay_source(replace(order, trigger="replay"), database=database, presence=presence)
+        if replayed is None:
+            return None
+        if replayed.report.status != "succeeded":
+            return replayed.report
     async with open_run(order, database=database, presence=presence) as run:
         if run is None:
             return None
@@ -267,6 +274,8 @@ class _Work:
             checkpoint = run.checkpoint
             if last or not self._transactions.altogether:
                 counts.add(self._held_back)
+                if not run.counts.extracted:
+                    await runs.keep_input(session, run.run_id, run.input)
                 await runs.add_counts(session, run.run_id, counts)
                 if self._stretches is not None:
                     self._stretches.settle(batch, staged)

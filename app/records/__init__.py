@@ -13,6 +13,17 @@ from app.records.extracted import (
     Validators,
     is_storable,
 )
+from app.records.replays import (
+    KEY_TAKEN,
+    SAMPLES,
+    HeldRow,
+    LandedRow,
+    RawVerdict,
+    Replayed,
+    ReplayKind,
+    ReplayRange,
+    ReplaySample,
+)
 from app.records.rows import (
     CurrentRow,
     DataRecord,
@@ -37,6 +48,8 @@ from app.records.runs import (
 )
 
 __all__ = [
+    "KEY_TAKEN",
+    "SAMPLES",
     "Checkpoint",
     "ColumnFault",
     "Counts",
@@ -46,6 +59,8 @@ __all__ = [
     "DeletedRows",
     "Disposition",
     "Fingerprints",
+    "HeldRow",
+    "LandedRow",
     "NormalizedRows",
     "Note",
     "Outcome",
@@ -53,9 +68,14 @@ __all__ = [
     "PlainRawRows",
     "RawKind",
     "RawRow",
+    "RawVerdict",
     "ReadFingerprints",
     "Records",
     "Rejection",
+    "ReplayKind",
+    "ReplayRange",
+    "ReplaySample",
+    "Replayed",
     "RunReport",
     "RunStatus",
     "Stretch",

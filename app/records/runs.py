@@ -11,7 +11,7 @@ RunStatus = Literal[
     "queued", "running", "succeeded", "partial", "suspect", "failed", "cancelled", "interrupted", "crashed"
 ]
 Outcome = Literal["changed", "no_new_data", "not_modified", "empty"]
-Trigger = Literal["schedule", "command"]
+Trigger = Literal["schedule", "command", "replay"]
 TickStatus = Literal["never", "running", "success", "partial", "failed"]
 
 
@@ -39,7 +39,10 @@ class Counts:
     coerced: int = 0
     """Loaded with a note; not part of the balance."""
     vanished: int = 0
-    """Rows deleted because a complete pass did not bring them; not part of the balance."""
+    """
+    Rows deleted because a complete pass did not bring them, or because a replay filtered their record or gave it
+    another key; not part of the balance.
+    """
     raw_rows: int = 0
 
     @property

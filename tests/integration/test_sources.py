@@ -248,7 +248,9 @@ async def test_a_wait_that_is_too_long_ends_the_turn(run: Run, source_server: So
     assert (report.status, report.retry_after_seconds, report.traffic.requests) == ("failed", 4000, 1)
 
 
-async def test_an_unchanged_walk_is_not_read_again_unless_it_must(run: Run, source_server: SourceServer) -> None:
+async def test_an_unchanged_walk_is_not_read_again_even_if_the_mapping_changed(
+    run: Run, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
     source_server.put_pages("/things", RECORDS, etags=True)
     paged = 'params = { _limit = 3, _page = 1 }\npaginator = { type = "header_link" }'
     assert (await run(paged)).outcome == "changed"
@@ -256,7 +258,8 @@ async def test_an_unchanged_walk_is_not_read_again_unless_it_must(run: Run, sour
     assert (await run(paged, client="conditional_requests = false")).outcome == "no_new_data"
 
     remapped = await run(paged, more='[resources.mapping]\nname = { template = "<{title}>" }')
-    assert (remapped.outcome, remapped.counts.updated, remapped.counts.raw_rows) == ("changed", 7, 0)
+    assert (remapped.outcome, remapped.counts.extracted) == ("not_modified", 0)
+    assert await sql.fetchval("SELECT count(*) FROM normalized_data WHERE name LIKE '<%>'") == 7
 
 
 SINCE = 'params = { since = "{incremental.start_value}" }\ndata_selector = "[]"\n'

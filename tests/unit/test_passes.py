@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import SourceUnavailableError
 from app.pipeline.batches import MAX_BYTES, Batch, batches
-from app.pipeline.checkpoint import after_batch, begin_pass, must_remap
+from app.pipeline.checkpoint import after_batch, after_replay, begin_pass, may_replay, must_remap, while_replaying
 from app.records import Checkpoint, Cursor, Page, Records, Validators
 from tests.normalizing import rest_spec
 
@@ -168,6 +168,50 @@ def test_a_first_pass_that_stopped_under_another_mapping_begins_again_and_remaps
 
     assert (begun.cursor, must_remap(begun)) == (Cursor(), True)
     assert must_remap(resumed)
+
+
+def test_a_mapping_taken_back_in_the_middle_of_a_pass_remaps() -> None:
+    begun = begin_pass(replace(COMPLETE, pass_mapping_hash="another", cursor=MIDWAY), SOURCE)
+
+    assert (begun.cursor, begun.validators, must_remap(begun)) == (Cursor(), {}, True)
+
+
+OTHER = replace(COMPLETE, mapping_hash="old", pass_mapping_hash="old", cursor=MIDWAY)
+
+
+def test_a_replay_that_reached_all_leaves_cursor_and_validators_trustworthy() -> None:
+    done = after_replay(while_replaying(OTHER, SOURCE, whole=True), SOURCE, reached_all=True)
+
+    begun = begin_pass(done, SOURCE)
+    assert (begun.cursor, begun.validators, must_remap(begun)) == (MIDWAY, KNOWN, False)
+    assert not may_replay(done, SOURCE, begun=False)
+
+
+@pytest.mark.parametrize("mapping_hash", ["old", SOURCE.mapping_hash])
+def test_a_replay_is_taken_up_again_unless_it_reached_what_it_could(mapping_hash: str) -> None:
+    stored = replace(OTHER, mapping_hash=mapping_hash)
+    begun = while_replaying(stored, SOURCE, whole=True)
+    done = after_replay(begun, SOURCE, reached_all=False)
+
+    assert [may_replay(stored, SOURCE, begun=False), may_replay(begun, SOURCE, begun=True)] == [True, True]
+    assert not may_replay(done, SOURCE, begun=False)
+    # The pass that reads the source again may be resumed
+    resumed = begin_pass(replace(begin_pass(done, SOURCE), cursor=MIDWAY), SOURCE)
+    assert (begin_pass(done, SOURCE).cursor, resumed.cursor, must_remap(resumed)) == (Cursor(), MIDWAY, True)
+
+
+def test_after_a_part_was_replayed_no_mapping_holds_for_all() -> None:
+    ranged = while_replaying(OTHER, SOURCE, whole=False)
+
+    assert may_replay(ranged, SOURCE, begun=False)
+    assert may_replay(
+        ranged, rest_spec({"name": "x"}, primary_key="id", endpoint={"path": "http://h/posts"}), begun=False
+    )
+    assert must_remap(begin_pass(ranged, SOURCE))
+
+
+def test_another_body_is_read_and_not_replayed() -> None:
+    assert not may_replay(replace(OTHER, request_hash="another"), SOURCE, begun=True)
 
 
 def test_the_last_batch_completes_the_pass() -> None:
