@@ -63,13 +63,15 @@ class SourceRefusedError(SourceError):
 
     Args:
         status: of its answer; None when it was refused before there was one.
+        said: what the body of that answer says; not part of the message, for it may repeat anything.
     """
 
     error_class: ClassVar[ErrorClass] = "config_error"
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, said: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.said = said
 
 
 class SourceMalformedError(SourceError):

@@ -14,7 +14,8 @@ from app.clock import monotonic, utc_now
 from app.db import runs
 from app.errors import EtlError, StoreError
 from app.pipeline.ledger import RunOrder
-from app.pipeline.run import OnProgress, run_source
+from app.pipeline.progress import OnProgress
+from app.pipeline.run import run_source
 from app.plan import Plan
 from app.records import RunReport, Trigger
 from app.resources import Resources

@@ -1,5 +1,6 @@
 """`/sources/{name}/replay`: normalize raw rows again, without asking the source; for the operator."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from app.api.schemas import ReplayPreview, ReplaySampleItem, RunsStarted
 from app.errors import ConfigError
 from app.operations import replay
 from app.records import Replayed, ReplayRange
+from app.resources import Resources
+from app.sources.resource import ResourceSpec
 
 router = APIRouter(prefix="/sources/{name}/replay", tags=["sources"])
 
@@ -27,8 +30,11 @@ def choose(
     run: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows that this run landed.")] = None,
     source_id: Annotated[list[Key] | None, Query(description="Rows with these keys.")] = None,
     rejected: Annotated[bool, Query(description="Only rows that are rejected.")] = False,
+    fingerprint: Annotated[
+        str | None, Query(pattern=r"^[0-9a-f]{12}$", description="Only rows rejected for this reason, see `/rejects`.")
+    ] = None,
 ) -> ReplayRange:
-    return ReplayRange(since, until, run, tuple(source_id or ()), rejected)
+    return ReplayRange(since, until, run, tuple(source_id or ()), rejected, fingerprint)
 
 
 @router.post(
@@ -54,6 +60,19 @@ async def replay_source(
         except ConfigError as error:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
         return [_shown(source, replayed) for source, replayed in found.items()]
+    return await start_replay(resources, specs, chosen, response)
+
+
+async def start_replay(
+    resources: Resources, specs: Sequence[ResourceSpec], chosen: ReplayRange, response: Response
+) -> RunsStarted:
+    """
+    Begin, and say where to look.
+
+    Raises:
+        ProblemError: 409 when a run is in the way, 503 when none could be recorded.
+    """
+    name = specs[0].source
     started = await replay.start(resources, specs, chosen)
     if started.running and not started.run_ids:
         raise ProblemError(HTTPStatus.CONFLICT, f"{name} is running already", running=started.running)

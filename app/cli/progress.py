@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.pipeline.run import OnProgress, Progress
+from app.pipeline.progress import OnProgress, Progress
 
 
 @contextmanager

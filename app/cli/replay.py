@@ -32,11 +32,15 @@ def replay(
     run: Annotated[int | None, typer.Option("--run", min=1, help="Rows that this run landed.")] = None,
     source_id: Annotated[list[str] | None, typer.Option("--source-id", help="Rows with this key; repeatable.")] = None,
     rejected: Annotated[bool, typer.Option("--rejected", help="Only rows that are rejected.")] = False,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", help="Only rows rejected for this reason, see `etl rejects`.")
+    ] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> int:
     """Normalize raw rows as the mapping says now; no source is asked. 0 done, 1 failed, 2 configuration, 75 locked."""
     settings = load_settings()
-    chosen = ReplayRange(_moment("--since", since), _moment("--until", until), run, tuple(source_id or ()), rejected)
+    keys = tuple(source_id or ())
+    chosen = ReplayRange(_moment("--since", since), _moment("--until", until), run, keys, rejected, fingerprint)
     on_terminal = sys.stderr.isatty() and not print_json
     work = _replay(settings, name, chosen, dry_run=dry_run, print_json=print_json, shown=on_terminal)
     return run_async(work, settings, quiet=True)

@@ -12,6 +12,8 @@ MAX_GROUPS: Final = 1_000
 _SHAPE: Final = (
     r"""regexp_replace(regexp_replace(coalesce(reject_detail, ''), '\d+', '9', 'g'), '[[:alpha:]]+', 'a', 'g')"""
 )
+FINGERPRINT: Final = f"left(md5(concat_ws('|', source, reject_code, reject_field, {_SHAPE})), 12)"
+"""Of a rejected raw row: the same for the same kind of fault of the same source."""
 
 _OPEN: Final = """
 SELECT raw.id, raw.source, raw.source_id, raw.reject_code, raw.reject_field, raw.reject_detail, raw.run_id,
@@ -31,7 +33,7 @@ WHERE raw.disposition = 'rejected' AND (CAST(:source AS text) IS NULL OR raw.sou
 _FINGERPRINTED: Final = f"""
 WITH open AS ({_OPEN.format(table="raw_api_data")} UNION ALL {_OPEN.format(table="raw_csv_data")}),
 fingerprinted AS (
-    SELECT *, left(md5(concat_ws('|', source, reject_code, reject_field, {_SHAPE})), 12) AS fingerprint FROM open
+    SELECT *, {FINGERPRINT} AS fingerprint FROM open
 )
 """  # noqa: S608 -- of this module's own words
 _GROUPS: Final = f"""{_FINGERPRINTED}

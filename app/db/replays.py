@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import EtlCheckpoint, EtlRun, NormalizedData
 from app.db.raw_data import TABLES
+from app.db.rejects import FINGERPRINT
 from app.records import HeldRow, LandedRow, RawKind, RawVerdict, Rejection, ReplayRange
 
 KIND: Final = "replay"
@@ -58,6 +59,7 @@ _CONDITIONS: Final = {
     "run_id": "AND run_id = :run_id",
     "source_ids": "AND source_id = ANY(CAST(:source_ids AS text[]))",
     "rejected": "AND disposition = 'rejected'",
+    "fingerprint": f"AND disposition = 'rejected' AND {FINGERPRINT} = :fingerprint",
 }
 
 _THESE: Final = """

@@ -20,7 +20,7 @@ from app.extract.addresses import check_url, next_hop
 from app.extract.auth import Authenticator, OutgoingRequest, sent_url
 from app.extract.breaker import Breakers
 from app.extract.http_body import Body, Response, RestOf, read_links, read_page
-from app.extract.http_errors import redact, source_errors
+from app.extract.http_errors import excerpt, redact, source_errors
 from app.extract.limits import Limiter
 from app.extract.manners import Manners
 from app.extract.page_request import PageRequest
@@ -291,7 +291,7 @@ class SourceClient:
         ranged = status in {206, 416} and "Range" in outgoing.headers
         if status in {200, 201, 203, 204} or (status == 304 and conditional) or ranged:
             return True
-        body = await response.content.read(ERROR_BODY_BYTES) if self._manners.actions else b""
+        body = await response.content.read(ERROR_BODY_BYTES)
         what = f"{outgoing.method} {redact(outgoing.url)}: HTTP {status} {response.reason or ''}".rstrip()
         action = self._action(status, body)
         renewable = action.action == "refresh_auth" if action else status == 401
@@ -305,7 +305,7 @@ class SourceClient:
         if self._retry.is_retriable(status) or (action is not None and action.action == "retry"):
             raise SourceUnavailableError(what, retry_after_seconds=wait)
         hint = "; check the credentials" if status in {401, 403} else ""
-        raise SourceRefusedError(f"{what}{hint}", status=status)
+        raise SourceRefusedError(f"{what}{hint}", status=status, said=excerpt(body))
 
     def _action(self, status: int, body: bytes) -> ResponseAction | None:
         return find_action(self._manners.actions, status, body)

@@ -66,3 +66,10 @@ def redact(url: str) -> str:
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return urlunsplit((parts.scheme, host, parts.path, urlencode(query, safe="*"), ""))
+
+
+def excerpt(body: bytes) -> str | None:
+    """The beginning of what an answer says, in one line; None when it says nothing."""
+    words = " ".join(body[:2000].decode("utf-8", "replace").split())
+    shown = "".join(character for character in words if character.isprintable())
+    return (shown if len(shown) <= 300 else f"{shown[:300]}…") or None

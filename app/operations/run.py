@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.pipeline.run import OnProgress
+from app.pipeline.progress import OnProgress
 from app.resources import open_ready
 from app.scheduler import Tick, run_tick
 from app.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from app.clock import utc_now
-from app.errors import EtlError
+from app.errors import EtlError, SourceRefusedError
 from app.extract.breaker import BreakerState
 from app.extract.http import Fetcher
 from app.extract.http_errors import redact
@@ -136,7 +136,8 @@ async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[Resourc
     try:
         sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS, among=among)
     except EtlError as error:
-        report.error, report.error_class = spec.secrets.hide(str(error)), error.error_class
+        said = f"; it says: {error.said}" if isinstance(error, SourceRefusedError) and error.said else ""
+        report.error, report.error_class = spec.secrets.hide(f"{error}{said}"), error.error_class
     else:
         _tell(report, sample, spec)
     report.requests, report.bytes_received = traffic.requests, traffic.bytes_received

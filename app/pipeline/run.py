@@ -1,8 +1,8 @@
 """One run: extract → land → normalize → load, batch by batch, each batch one transaction."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from app.pipeline.flights import open_flights
 from app.pipeline.known import drop_known_versions
 from app.pipeline.lease import while_leased
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
+from app.pipeline.progress import OnProgress, Progress, tell_batch
 from app.pipeline.replay import needs_replay, replay_source
 from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
@@ -38,21 +39,6 @@ from app.pipeline.stretches import OvertakenStretchError, StretchLedger, replace
 from app.records import Counts, CurrentRow, Cursor, Fingerprints, Page, RunReport
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """After a batch: what the run has done so far."""
-
-    source: str
-    counts: Counts
-    body_bytes: int
-    size_bytes: int | None
-    """Of the whole body; None when nobody knows."""
-    complete: bool
-
-
-OnProgress = Callable[[Progress], None]
 
 
 async def run_source(
@@ -297,25 +283,13 @@ class _Work:
         else:
             run.checkpoint = checkpoint
             run.counts.add(counts)
-            self._tell(batch, counts, seconds=monotonic() - began)
+            tell_batch(run, batch, counts, seconds=monotonic() - began)
         run.not_modified_pages += batch.not_modified
         run.findings += [dict(finding) for finding in batch.findings]
         run.complaints += [*absence.complaints, *(Complaint("walk_too_short", doubt) for doubt in batch.doubts)]
         run.bounded |= batch.bounded
         self._body_bytes += batch.body_bytes
         self._show_progress(complete=batch.last)
-
-    def _tell(self, batch: Batch, counts: Counts, *, seconds: float) -> None:
-        for page, records in batch.parts:
-            log.debug("page_landed", page=page, rows=len(records))
-        shown = {name: count for name, count in asdict(counts).items() if count}
-        log.info(
-            "checkpoint_moved",
-            batch_seq=self._run.checkpoint.batch_seq,
-            position=self._run.checkpoint.cursor.position,
-            seconds=round(seconds, 3),
-            **shown,
-        )
 
     def _show_progress(self, *, complete: bool) -> None:
         if self._on_progress is not None:

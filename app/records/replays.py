@@ -32,6 +32,8 @@ class ReplayRange:
     source_ids: tuple[str, ...] = ()
     rejected: bool = False
     """Only those that are rejected."""
+    fingerprint: str | None = None
+    """Only those that are rejected for this reason, see `app.db.rejects`."""
 
     @property
     def is_whole(self) -> bool:
@@ -45,6 +47,7 @@ class ReplayRange:
             "run_id": self.run_id,
             "source_ids": sorted(self.source_ids),
             "rejected": self.rejected,
+            **({"fingerprint": self.fingerprint} if self.fingerprint else {}),
         }
 
 

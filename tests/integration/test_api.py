@@ -305,6 +305,7 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
         "/readyz",
         "/rejects",
         "/rejects/{fingerprint}",
+        "/rejects/redrive",
         "/runs",
         "/runs/{run_id}",
         "/runs/{run_id}/cancel",

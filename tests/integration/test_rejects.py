@@ -1,5 +1,6 @@
 """What was rejected, grouped by what is wrong with it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,32 @@ async def test_records_are_shown_to_who_has_a_token(rejecting: Rejecting) -> Non
     del rejecting.client.headers["Authorization"]
 
     assert (await rejecting.client.get("/rejects")).status_code == 401
+
+
+async def test_a_wrong_mapping_is_found_mended_previewed_and_redriven_without_the_source(
+    rejecting: Rejecting, resources: Resources, source_server: SourceServer
+) -> None:
+    await rejecting.run(
+        [{"id": n, "title": f"t{n}", "price": f"{n},50"} for n in range(50)] + [{"id": 99, "price": "?"}]
+    )
+    (prices, _) = (await rejecting.client.get("/rejects")).json()
+    asked = len(source_server.seen)
+    mended = 'name = "title"\nvalue = { path = "price", type = "decimal", decimal = "," }'
+    rejecting.sources.rest(resource(mapping=mended, keys='schema_contract = "reject_row"'))
+    resources.catalog = rejecting.sources.catalog()
+
+    previewed = await rejecting.client.post(f"/sources/s/replay?dry_run=true&fingerprint={prices['fingerprint']}")
+    started = await rejecting.client.post("/rejects/redrive", json={"fingerprint": prices["fingerprint"]})
+    await asyncio.gather(*resources.background)
+    left = await rejecting.groups()
+    again = await rejecting.client.post("/rejects/redrive", json={"fingerprint": prices["fingerprint"]})
+    run = (await rejecting.client.get(started.headers["Location"])).json()
+    row = (await rejecting.client.get("/data?source=s&search=t7")).json()["data"][0]
+    lineage = (await rejecting.client.get(f"/data/{row['id']}/lineage")).json()
+
+    assert (previewed.json()[0]["healed"], previewed.json()[0]["rows"]) == (50, 50)
+    assert (started.status_code, again.status_code) == (202, 404)
+    assert (run["status"], run["trigger"], run["extracted"], run["inserted"]) == ("succeeded", "replay", 50, 50)
+    assert [count for _, _, count in left] == [1]
+    assert (row["value"], lineage["received"]["payload"]) == (7.5, '{"id": 7, "title": "t7", "price": "7,50"}')
+    assert len(source_server.seen) == asked
