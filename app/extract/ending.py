@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.extract.increments import Increment
 from app.extract.signs import signs_of_more
 from app.sources.paginators import Auto, Offset, PageNumber, PaginatorSpec, SinglePage
 
@@ -31,8 +32,12 @@ class Ending:
     not_modified: bool = False
     """Some page was not read."""
 
-    def doubt(self, paginator: PaginatorSpec) -> str | None:
-        """Why there may be more at the source; None when nothing says so."""
+    def doubt(self, paginator: PaginatorSpec, increment: Increment | None) -> str | None:
+        """Why there may be more at the source, or this may be read again and again; None when nothing says so."""
+        if increment is not None and self.records and increment.is_without_values:
+            spec = increment.spec
+            what = f"none of {self.records} records has a value of type {spec.cursor_type}"
+            return f"{what} at incremental.cursor_path {spec.cursor_path}"
         if isinstance(self.given, SinglePage) or self.not_modified:
             return None
         again = "page 2 is page 1 again, and " if self.repeats and self.pages == 2 else ""

@@ -90,6 +90,11 @@ class Increment:
         both = {"start_value": self.start, "end_value": self.end}
         return {f"incremental.{name}": self.write(value) for name, value in both.items() if value is not None}
 
+    @property
+    def is_without_values(self) -> bool:
+        """No record had one, and it is not said that this is right."""
+        return self._newest_read is None and self.spec.on_cursor_value_missing == "include"
+
     def read(self, records: Records) -> None:
         """
         Look at the records of a page.
@@ -97,6 +102,7 @@ class Increment:
         Raises:
             SourceMalformedError: a value is missing and `on_cursor_value_missing` is raise.
         """
+        start = self.start
         for at, fields in enumerate(records.fields):
             if fields is None:
                 continue
@@ -104,6 +110,8 @@ class Increment:
             if value is None:
                 self._missing(records, at)
                 continue
+            if self.spec.range_start == "open" and start is not None and value <= start:  # type: ignore[operator]
+                records.filtered.add(at)
             if self._newest_read is not None and value < self._newest_read:  # type: ignore[operator]
                 self.ordered = False
             self._newest_read = value

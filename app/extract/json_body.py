@@ -15,6 +15,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from app.errors import ConfigError, SourceMalformedError
+from app.extract.json_lines import LINES, cut_lines, is_lines
 from app.extract.json_records import add_record, check_end, cut_array, decode, glimpse, json_errors, scan, skip
 from app.records import Records
 
@@ -54,6 +55,10 @@ def cut_body(body: bytes, selector: str | None, *, what: str) -> Cut:
     text = decode(body)
     begin = skip(text, 0)
     opening = text[begin : begin + 1]
+    if selector == LINES or (selector is None and opening == "{" and is_lines(text, begin)):
+        records = cut_lines(text)
+        evidence = None if selector else "each line is a JSON value of its own"
+        return Cut(records.fields, records, LINES, evidence)
     if opening != "[" and (opening != "{" or selector == ARRAY):
         raise SourceMalformedError(f"{what}: expected a JSON array of records, got {glimpse(text)}")
     evidence = None

@@ -294,7 +294,7 @@ class _Walk:
     ) -> Page:
         fresh = self._fresh
         ended = cursor.page_token is None and not self._bounded
-        doubt = self._ending.doubt(self._paginator) if ended else None
+        doubt = self._ending.doubt(self._paginator, self._increment) if ended else None
         return Page(
             number=cursor.page,
             records=records,

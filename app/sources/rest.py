@@ -42,6 +42,9 @@ class Incremental(Spec):
     end_value: str | int | datetime | date | None = Field(None, description="Where a run ends; exclusive.")
     step: Duration | None = Field(None, description="Ask window by window; each end moves the checkpoint.")
     lookback_window: Duration = Field("PT0S", validate_default=True, description="Read again before the checkpoint.")
+    range_start: Literal["closed", "open"] = Field(
+        "closed", description="open: records at the start value are filtered; closed: read again, which costs nothing."
+    )
     row_order: Literal["asc", "desc"] | None = Field(
         None, description="asc: checked, and every page moves the checkpoint. Otherwise only a complete pass does."
     )
@@ -54,6 +57,14 @@ class Incremental(Spec):
             fits = {"datetime": str | int | datetime | date, "integer": int, "string": str}[self.cursor_type]
             if value is not None and not isinstance(value, fits):
                 raise ValueError(f"{name} is not of cursor_type {self.cursor_type}")
+        if (
+            self.cursor_type == "datetime"
+            and isinstance(self.initial_value, int)
+            and not self.cursor_format.startswith("unix")
+        ):
+            raise ValueError(
+                'initial_value is a number: say cursor_type = "integer", or for times cursor_format = "unix" or "unix_ms"'
+            )
         if (self.lookback_window or self.step) and self.cursor_type != "datetime":
             raise ValueError("lookback_window and step are durations, so they need cursor_type = 'datetime'")
         if self.step is not None and (self.step < 1 or self.initial_value is None):

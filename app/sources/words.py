@@ -100,7 +100,6 @@ TYPES: Final[Mapping[str, str]] = {
 """Other names of a `type`, and ours."""
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "resources.endpoint.incremental.range_start": "open ranges",
     "resources.feed": "feeds",
     "resources.webhook": "webhooks",
     "type=rss": "feeds",

@@ -164,3 +164,29 @@ async def test_a_last_record_without_a_key_does_not_end_a_keyset_walk(
     report = await files.run()
 
     assert (report.status, report.counts.inserted, report.counts.rejected) == ("succeeded", 50, 1)
+
+
+async def test_an_increment_without_any_value_is_suspect(files: SourceFiles, source_server: SourceServer) -> None:
+    describe(files, more='incremental = { cursor_path = "updated", cursor_type = "integer", initial_value = 0 }\n')
+    source_server.put_json("/things", lambda _: RECORDS)
+
+    report = await files.run()
+
+    assert (report.status, report.counts.inserted) == ("suspect", 50)
+    assert report.error_message == "none of 50 records has a value of type integer at incremental.cursor_path updated"
+
+
+@pytest.mark.parametrize(("kind", "filtered", "inserted"), [("closed", 0, 50), ("open", 1, 49)])
+async def test_a_range_may_begin_behind_its_start(
+    files: SourceFiles, source_server: SourceServer, kind: str, filtered: int, inserted: int
+) -> None:
+    describe(
+        files,
+        more='incremental = { cursor_path = "id", cursor_type = "integer", initial_value = 0,'
+        f' range_start = "{kind}" }}\n',
+    )
+    source_server.put_json("/things", lambda _: RECORDS)
+
+    report = await files.run()
+
+    assert (report.status, report.counts.filtered, report.counts.inserted) == ("succeeded", filtered, inserted)
