@@ -63,7 +63,7 @@ class Incremental(Spec):
             and not self.cursor_format.startswith("unix")
         ):
             raise ValueError(
-                'initial_value is a number: say cursor_type = "integer", or for times cursor_format = "unix" or "unix_ms"'
+                'initial_value is a number: say cursor_type = "integer", or for times cursor_format = "unix"'
             )
         if (self.lookback_window or self.step) and self.cursor_type != "datetime":
             raise ValueError("lookback_window and step are durations, so they need cursor_type = 'datetime'")
