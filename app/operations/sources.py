@@ -79,6 +79,8 @@ class PreviewRow:
 @dataclass(frozen=True, slots=True)
 class _Sample:
     page: Page
+    following: Page | None
+    """The page after it, where that was asked for."""
     landed: Landed
     normalized: Normalized
     indexes: list[int]
@@ -126,7 +128,7 @@ def _trouble(state: BreakerState) -> str | None:
 
 async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[ResourceSpec] = ()) -> Check:
     """
-    Ask the source for its first page, and look at what came.
+    Ask the source for its first pages, one and the next, and look at what came.
 
     Args:
         among: where the resource's parent is; its own first page says what to ask for.
@@ -134,7 +136,7 @@ async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[Resourc
     report = Check(spec.name)
     traffic = Traffic()
     try:
-        sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS, among=among)
+        sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS, among=among, further=True)
     except EtlError as error:
         said = f"; it says: {error.said}" if isinstance(error, SourceRefusedError) and error.said else ""
         report.error, report.error_class = spec.secrets.hide(f"{error}{said}"), error.error_class
@@ -183,40 +185,51 @@ async def preview(
 
 
 async def _sample(
-    spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, *, limit: int, among: Iterable[ResourceSpec]
+    spec: ResourceSpec,
+    fetcher: Fetcher,
+    traffic: Traffic,
+    *,
+    limit: int,
+    among: Iterable[ResourceSpec],
+    further: bool = False,
 ) -> _Sample:
-    page = await _first_page(spec, fetcher, traffic, among)
+    page, following = await _first_pages(spec, fetcher, traffic, among, further=further)
     landed = Landed()
     records = page.records.part(0, limit)
     if not len(records) and not page.input:
-        return _Sample(page, landed, Normalized([], [], [], [], []), [], traffic)
+        return _Sample(page, following, landed, Normalized([], [], [], [], []), [], traffic)
     normalizer = open_normalizer(spec, page.input)
     land_records(landed, page.number, records, read_keys=normalizer.read_keys)
     indexes = [at for at in range(len(landed)) if at not in landed.rejections and at not in landed.filtered]
     normalized = normalizer.normalize(
         [landed.source_ids[at] or "" for at in indexes], [landed.fields[at] for at in indexes]
     )
-    return _Sample(page, landed, normalized, indexes, traffic)
+    return _Sample(page, following, landed, normalized, indexes, traffic)
 
 
-async def _first_page(spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, among: Iterable[ResourceSpec]) -> Page:
-    """The first page that holds records, or the last there is."""
+async def _first_pages(
+    spec: ResourceSpec, fetcher: Fetcher, traffic: Traffic, among: Iterable[ResourceSpec], *, further: bool = False
+) -> tuple[Page, Page | None]:
+    """The first page that holds records, or the last there is; and, if `further`, the one that follows it."""
     parent = next((one for one in among if one.name == spec.parent), None)
 
     async def read_parents(_name: str, _begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         if parent is not None:
-            records = (await _first_page(parent, fetcher, traffic, among)).records
+            records = (await _first_pages(parent, fetcher, traffic, among))[0].records
             for at, record in enumerate(records.fields[:SAMPLE_PARENTS]):
                 yield str(at), record or {}
 
     found = read_pages(spec, _nowhere(spec), fetcher=fetcher, traffic=traffic, now=utc_now(), read_parents=read_parents)
-    page = None
+    first: Page | None = None
     async with aclosing(found) as pages:
         async for page in pages:
-            if len(page.records) or page.last:
+            if first is not None and len(first.records):
+                return first, page
+            first = page
+            if page.last or (len(page.records) and not further):
                 break
-    assert page is not None
-    return page
+    assert first is not None
+    return first, None
 
 
 def _tell(report: Check, sample: _Sample, spec: ResourceSpec) -> None:
@@ -224,6 +237,9 @@ def _tell(report: Check, sample: _Sample, spec: ResourceSpec) -> None:
     report.ok = True
     report.records = len(sample.page.records)
     report.more_pages = not sample.page.last
+    doubt = sample.page.doubt or (sample.following.doubt if sample.following else None)
+    if doubt is not None:
+        report.ok, report.error, report.error_class = False, doubt, "data_error"
     report.found = {**(sample.page.state or {}), **sample.page.input}
     for progress in ("cursor_value", "cursor_values", "pending_cursor_value", "pending_shared_value", "scope"):
         report.found.pop(progress, None)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.operations.sources import check
 from app.resources import Resources
 from tests.source_files import SourceFiles
 from tests.source_server import Reply, Seen, SourceServer
@@ -190,3 +191,24 @@ async def test_a_range_may_begin_behind_its_start(
     report = await files.run()
 
     assert (report.status, report.counts.filtered, report.counts.inserted) == ("succeeded", filtered, inserted)
+
+
+@pytest.mark.parametrize(
+    ("paginator", "ok", "said"),
+    [
+        ('type = "page_number"', False, "page 2 is page 1 again, and has_more is true"),
+        ("", False, "has_more is true; say how it is paged"),
+        ('type = "cursor", cursor_path = "data[-1].id", cursor_param = "c"', False, "page 2 is page 1 again"),
+        ('type = "single_page"', True, None),
+    ],
+)
+async def test_a_check_looks_at_the_second_page_too(
+    files: SourceFiles, resources: Resources, source_server: SourceServer, paginator: str, ok: bool, said: str | None
+) -> None:
+    describe(files, paginator)
+    source_server.put_json("/things", ten)
+    (spec,) = files.catalog().select(["s"])
+
+    report = await check(spec, resources.fetcher)
+
+    assert (report.ok, (said or "") in (report.error or "")) == (ok, True)
