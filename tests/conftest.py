@@ -24,8 +24,11 @@ from tests.databases import choose, running_server, with_database
 from tests.source_server import SourceServer
 
 # The first text that is drawn on a machine builds Unicode's tables: two seconds that are no fault of its test
-hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("here")
+_PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# The same examples each time, so that a red run says something about the change; `EXPLORE=1` draws new ones
+hypothesis.settings.register_profile("same", _PATIENT, derandomize=True)
+hypothesis.settings.register_profile("explore", _PATIENT)
+hypothesis.settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
 
 KIND, WHY = choose()
 _numbers = itertools.count(1)

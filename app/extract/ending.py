@@ -1,11 +1,12 @@
 """Whether a walk that ends has brought everything, as far as its pages tell. No I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from app.extract.increments import Increment
 from app.extract.signs import signs_of_more
-from app.sources.paginators import Auto, Offset, PageNumber, PaginatorSpec, SinglePage
+from app.sources.paginators import Auto, PaginatorSpec, SinglePage
 
 _EVERYTHING: Final = 1 << 62
 """More than any source holds: where the numbers of a body cannot be compared with what was read."""
@@ -53,9 +54,11 @@ class Ending:
                 "say how it is paged with endpoint.paginator" if found else f"does its paginator fit, {paginator.type}?"
             )
             return f"the walk ended after {told}, but {again}{sign}; {advice}"
-        if again and isinstance(paginator, PageNumber | Offset) and paginator.limit is not None:
-            param = paginator.page_param if isinstance(paginator, PageNumber) else paginator.offset_param
-            key = "page_param" if isinstance(paginator, PageNumber) else "offset_param"
-            if self.records >= paginator.limit:
-                return f"{again}it was full: the server does not seem to know the parameter {param}; see {key}"
         return None
+
+    def findings(self) -> tuple[Mapping[str, Any], ...]:
+        """What is worth knowing, and no reason for doubt: a server may well ignore numbers and send all at once."""
+        if not (self.repeats and self.pages == 2):
+            return ()
+        detail = f"page 2 is page 1 again, so {self.records} records are taken for all there are; if there are more, "
+        return ({"code": "page_repeated", "detail": detail + "see page_param or offset_param of its paginator"},)

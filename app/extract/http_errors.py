@@ -69,7 +69,6 @@ def redact(url: str) -> str:
 
 
 def excerpt(body: bytes) -> str | None:
-    """The beginning of what an answer says, in one line; None when it says nothing."""
-    words = " ".join(body[:2000].decode("utf-8", "replace").split())
-    shown = "".join(character for character in words if character.isprintable())
-    return (shown if len(shown) <= 300 else f"{shown[:300]}…") or None
+    """The beginning of what an answer says, in one line; None when it says nothing. It may hold secrets."""
+    words = " ".join(body[:4000].decode("utf-8", "replace").split())
+    return "".join(character for character in words if character.isprintable()) or None

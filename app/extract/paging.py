@@ -167,8 +167,10 @@ def _header_link(paginator: HeaderLink, request: PageRequest, answer: PageAnswer
 def _keyset(paginator: Keyset, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
     if not answer.records or _says_no_more(paginator.has_more_path, answer):
         return None
-    # A record without a key is rejected, and must not end the walk for all that follow it
-    values = (_find(paginator.cursor_path, record) for record in reversed(answer.records) if record is not None)
+    # A record without a key is rejected, and must not end the walk for all that follow it. Of a page that was cut
+    # as it came only the last is known
+    known = reversed(answer.records) if isinstance(answer.records, list) else [answer.records[-1]]
+    values = (_find(paginator.cursor_path, record) for record in known if record is not None)
     value = next((value for value in values if isinstance(value, str | int | float)), None)
     if value is None:
         raise SourceMalformedError(f"no record of the page has a key at {paginator.cursor_path}")

@@ -302,6 +302,7 @@ class _Walk:
             last=last,
             bounded=self._bounded or doubt is not None,
             doubt=doubt,
+            findings=self._ending.findings() if ended else (),
             not_modified=response.not_modified,
             body_bytes=size,
             validators={key: value for key, value in fresh.items() if value} if len(fresh) <= MAX_VALIDATORS else {},

@@ -139,7 +139,8 @@ async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[Resourc
         sample = await _sample(spec, fetcher, traffic, limit=SAMPLE_ROWS, among=among, further=True)
     except EtlError as error:
         said = f"; it says: {error.said}" if isinstance(error, SourceRefusedError) and error.said else ""
-        report.error, report.error_class = spec.secrets.hide(f"{error}{said}"), error.error_class
+        # Cut only once nothing is hidden in it any more
+        report.error, report.error_class = spec.secrets.hide(f"{error}{said}")[:500], error.error_class
     else:
         _tell(report, sample, spec)
     report.requests, report.bytes_received = traffic.requests, traffic.bytes_received

@@ -30,7 +30,6 @@ from app.records import (
 )
 
 T = TypeVar("T")
-
 _NORMALIZED: Final = ("name", "value", "description", "created_at", "updated_at")
 
 
@@ -156,17 +155,18 @@ class _Staging:
 
     def _settle(self, index: int, at: int, source_id: str, normalized: Normalized) -> None:
         """One record whose key is there already, or comes more than once in the batch."""
-        content_hash = self._landed.hashes[index]
-        updated_at = normalized.updated_at[at]
-        earlier = self._pending.get(source_id)
-        there = self._current.get(source_id)
+        content_hash, updated_at = self._landed.hashes[index], normalized.updated_at[at]
+        earlier, there = self._pending.get(source_id), self._current.get(source_id)
         known_hash = earlier.content_hash if earlier else there.content_hash if there else None
         same = known_hash == content_hash or (self._rules.append and known_hash is not None)
         returned = there is not None and there.deleted and not self._rules.append
-        if same and (earlier or not (self._rules.remap or returned)):
-            self._undelete(source_id)  # an earlier record of the batch said that it was gone
+        deletion = self._deletions.get(source_id)  # an earlier record of the batch said that it is gone
+        is_dated = not self._rules.trusted and (deletion is not None or not same)
+        outdated = is_dated and is_outdated(updated_at, earlier, there, deletion)
+        if same and not outdated and (earlier or not (self._rules.remap or returned)):
+            self._undelete(source_id)
             self._counts.unchanged += 1
-        elif not (same or self._rules.trusted) and is_outdated(updated_at, earlier, there):
+        elif outdated:
             self._counts.outdated += 1
             self._batch.set_aside.add(self._landed.positions[index])
             self._append(index, "overtaken")

@@ -29,10 +29,23 @@ class Deletion(NamedTuple):
     """Its index among the raw rows."""
 
 
-def is_outdated(updated_at: datetime | None, earlier: Version | None, there: CurrentRow | None) -> bool:
-    """Older, by the source's own time, than what is there. A record without such a time never is."""
+def is_outdated(
+    updated_at: datetime | None,
+    earlier: Version | None,
+    there: CurrentRow | None,
+    deletion: Deletion | None = None,
+) -> bool:
+    """
+    Older, by the source's own time, than what is there. A record without such a time never is.
+
+    Args:
+        earlier: what this batch has made of it so far, or ...
+        deletion: ... that it is gone; either counts before what is there.
+    """
     if updated_at is None:
         return False
+    if deletion is not None:
+        return deletion.updated_at is not None and updated_at < deletion.updated_at
     if earlier is not None:
         return earlier.updated_at is not None and updated_at < earlier.updated_at
     return there is not None and there.dated_by_source and updated_at < there.updated_at

@@ -311,6 +311,7 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
         "/runs/{run_id}/cancel",
         "/sources",
         "/sources/{name}/deletes",
+        "/sources/{name}/replay",
         "/sources/schema",
         "/sources/{name}/config",
         "/sources/{name}/check",

@@ -1,8 +1,10 @@
 """A walk that ends too early says so: what the pages tell of how much there is, is believed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from app.operations.sources import check
@@ -90,16 +92,17 @@ async def test_who_says_that_one_page_is_all_is_believed_too(
     assert (await files.run()).status == "succeeded"
 
 
-async def test_a_full_page_that_comes_again_means_that_the_parameter_is_not_known(
-    files: SourceFiles, source_server: SourceServer
+async def test_a_page_that_comes_again_is_taken_for_all_and_found_worth_telling(
+    files: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
 ) -> None:
     describe(files, 'type = "page_number", page_param = "seite", limit = 10')
     source_server.put_json("/things", lambda _: RECORDS[:10])
 
     report = await files.run()
 
-    assert report.status == "suspect"
-    assert "does not seem to know the parameter seite; see page_param" in str(report.error_message)
+    assert report.status == "succeeded"
+    (finding,) = json.loads(await sql.fetchval("SELECT findings FROM etl_runs"))
+    assert (finding["code"], "page 2 is page 1 again, so 10 records" in finding["detail"]) == ("page_repeated", True)
 
 
 async def test_nothing_is_deleted_after_a_walk_that_ended_too_early(
@@ -118,8 +121,6 @@ async def test_nothing_is_deleted_after_a_walk_that_ended_too_early(
 
 def elastic(seen: Seen) -> Reply:
     """Pages and cursors stand in the body of a POST; the query string is not looked at."""
-    import json
-
     asked = json.loads(seen.body)
     size, after = asked.get("size", 10), asked.get("search_after")
     begin = asked.get("from", 0) if after is None else after[1] + 1
