@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import data, deletes, health, lineage, rejects, replay, runs, sources, stats
+from app.api import data, deletes, health, lineage, posted, rejects, replay, runs, sources, stats
 from app.api.docs import mount_docs
 from app.api.operator import Reader
 from app.api.problems import install_problem_handlers
@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         data.router,
         lineage.router,
         stats.router,
+        posted.router,
         sources.router,
         deletes.router,
         replay.router,

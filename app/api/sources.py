@@ -13,6 +13,7 @@ from app.api.schemas import CheckReport, PreviewedRow, SourceItem
 from app.clock import utc_now
 from app.db.reads import read_successes
 from app.errors import EtlError, StoreError
+from app.operations import config
 from app.operations import sources as operations
 from app.operations.freshness import freshness
 from app.sources.reading import json_schema
@@ -45,9 +46,22 @@ async def get_schema() -> dict[str, Any]:
 
 
 @router.get("/{name}/config", dependencies=[Inspector], responses=LOCKED)
-async def get_config(name: str, resources: ResourcesDep) -> list[dict[str, Any]]:
+async def get_config(
+    name: str,
+    resources: ResourcesDep,
+    resolved: Annotated[
+        bool,
+        Query(
+            description="Each value as `{value, origin}`: from the file, its resource_defaults, the environment, or by "
+            "default; what a setting decides is filled in."
+        ),
+    ] = False,
+) -> list[dict[str, Any]]:
     """A source as it is understood, defaults and all; secrets stay references."""
-    return [dict(operations.resolved(spec)) for spec in select_sources(resources, name)]
+    found = select_sources(resources, name)
+    if resolved:
+        return [config.resolved(spec, resources.settings) for spec in found]
+    return [config.understood(spec) for spec in found]
 
 
 @router.post("/{name}/check", dependencies=[Operator], responses=LOCKED)
@@ -72,6 +86,6 @@ async def preview_source(
         try:
             found = await operations.preview(spec, resources.fetcher, limit=rows, among=resources.catalog)
         except EtlError as error:
-            raise ProblemError(HTTPStatus.BAD_GATEWAY, str(error)) from error
+            raise ProblemError(HTTPStatus.BAD_GATEWAY, spec.secrets.hide(str(error))) from error
         shown += [PreviewedRow(source=spec.name, **asdict(row)) for row in found]
     return shown

@@ -11,6 +11,7 @@ import typer
 from app.cli.process import run_async
 from app.db import migrate
 from app.extract.http import Fetcher
+from app.operations import config
 from app.operations import sources as operations
 from app.resources import open_database
 from app.settings import Settings, load_settings
@@ -49,10 +50,20 @@ def print_schema() -> int:
 
 
 @cli.command("config")
-def print_config(name: Annotated[str, typer.Argument(help="Name of a source or a resource.")]) -> int:
-    """Print a source as it is understood, defaults and all."""
-    for spec in open_catalog(load_settings()).select([name]):
-        print(json.dumps(operations.resolved(spec), indent=2))
+def print_config(
+    name: Annotated[str, typer.Argument(help="Name of a source or a resource.")],
+    resolved: Annotated[bool, typer.Option("--resolved", help="Each value with its origin.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Print a source as it is understood, defaults and all; as JSON, unless --resolved."""
+    settings = load_settings()
+    for spec in open_catalog(settings).select([name]):
+        if not resolved:
+            print(json.dumps(config.understood(spec), indent=2))
+        elif as_json:
+            print(json.dumps(config.resolved(spec, settings), indent=2))
+        else:
+            print("\n".join(_with_origins(spec, settings)))
     return 0
 
 
@@ -140,6 +151,15 @@ def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], l
             settings=settings,
         )
     return specs, [*catalog, *specs]
+
+
+def _with_origins(spec: ResourceSpec, settings: Settings) -> list[str]:
+    shown = [
+        (f"{'.'.join(path)} = {json.dumps(given.value, ensure_ascii=False)}", given.origin)
+        for path, given in config.values(spec, settings)
+    ]
+    width = min(60, max(len(text) for text, _ in shown))
+    return [f"{spec.name}: {spec.where}", *(f"  {text:<{width}}  {origin}" for text, origin in shown)]
 
 
 def _as_text(report: operations.Check) -> list[str]:

@@ -41,7 +41,7 @@ class Fetcher:
     def __init__(self, settings: HttpSettings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
-        self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
+        self._sessions: dict[frozenset[str] | None, aiohttp.ClientSession] = {}
         self._auths: dict[str, Authenticator] = {}
         self._limiters = Limiters(database)
         self._breakers = Breakers()
@@ -85,19 +85,17 @@ class Fetcher:
         return self._breakers.of(url).state()
 
     def _session(self, spec: ResourceSpec) -> aiohttp.ClientSession:
-        own_host = _own_host(spec)
-        anywhere = spec.client.allow_private_networks and own_host is None
-        key = (own_host or "", anywhere)
-        if key not in self._sessions:
-            self._sessions[key] = aiohttp.ClientSession(
+        hosts = _private_hosts(spec)
+        if hosts not in self._sessions:
+            self._sessions[hosts] = aiohttp.ClientSession(
                 headers={"User-Agent": f"etl-river/{__version__}"},
                 # DummyCookieJar: one source's cookie is not another source's business
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=guarded_connector(lambda host: anywhere or host == own_host),
+                connector=guarded_connector(lambda host: hosts is None or host in hosts),
                 # Not trust_env, which would read ~/.netrc and send its passwords unasked
                 trust_env=False,
             )
-        return self._sessions[key]
+        return self._sessions[hosts]
 
     def _token_store(self, spec: ResourceSpec) -> StoredToken | None:
         auth = spec.client.auth
@@ -112,12 +110,14 @@ class Fetcher:
         )
 
 
-def _own_host(spec: ResourceSpec) -> str | None:
-    """API_HOST and CSV_URL imply permission for their own host, and for no other."""
-    if spec.where != BUILT_IN:
-        return None
-    url = spec.table.file.url if isinstance(spec.table, CsvResource) else spec.table.endpoint.path
-    return urlsplit(url).hostname
+def _private_hosts(spec: ResourceSpec) -> frozenset[str] | None:
+    """Hosts that may have an address that is not public; None: any."""
+    if spec.where == BUILT_IN:
+        # API_HOST and CSV_URL imply permission for their own host, and for no other
+        url = spec.table.file.url if isinstance(spec.table, CsvResource) else spec.table.endpoint.path
+        host = urlsplit(url).hostname
+        return frozenset({host} if host else ())
+    return spec.private_hosts if spec.client.allow_private_networks else frozenset()
 
 
 def _asker(session: aiohttp.ClientSession, settings: HttpSettings) -> TokenAsker:

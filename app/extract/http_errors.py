@@ -62,7 +62,7 @@ def redact(url: str) -> str:
     except ValueError:
         return "(unreadable URL)"
     query = [
-        (name, "***" if _SECRET_PARAM.search(name) else value)
+        (name, "***" if sounds_secret(name) else value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return urlunsplit((parts.scheme, host, parts.path, urlencode(query, safe="*"), ""))
@@ -72,3 +72,8 @@ def excerpt(body: bytes) -> str | None:
     """The beginning of what an answer says, in one line; None when it says nothing. It may hold secrets."""
     words = " ".join(body[:4000].decode("utf-8", "replace").split())
     return "".join(character for character in words if character.isprintable()) or None
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a parameter or header of this name may hold a credential."""
+    return _SECRET_PARAM.search(name) is not None

@@ -286,16 +286,3 @@ def as_json(value: Any) -> str:
     """A report, or a list of them."""
     tree = [asdict(item) for item in value] if isinstance(value, list) else asdict(value)
     return json.dumps(tree, ensure_ascii=False, default=str)
-
-
-def resolved(spec: ResourceSpec) -> Mapping[str, Any]:
-    """The whole configuration of a resource, defaults and all; secrets stay references."""
-    return {
-        "name": spec.name,
-        "where": spec.where,
-        "schedule": spec.schedule.model_dump(mode="json"),
-        "client": spec.client.model_dump(mode="json"),
-        "rate_limit": spec.rate_limit.model_dump(mode="json") if spec.rate_limit else None,
-        "retry": spec.retry.model_dump(mode="json") if spec.retry else None,
-        "resource": spec.table.model_dump(mode="json", by_alias=True),
-    }

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
@@ -13,8 +13,10 @@ from app.errors import ConfigError
 from app.settings import Settings
 from app.settings.secrets import read_secrets
 from app.sources.reading import read_source, read_source_file
-from app.sources.resource import BUILT_IN, ResourceSpec, Secrets
+from app.sources.resource import BUILT_IN, Origin, ResourceSpec, Secrets
 from app.sources.tables import CsvResource, CsvSource, RestSource
+
+_DEFAULTS: Final[Origin] = "resource_defaults"
 
 
 class Catalog:
@@ -71,12 +73,14 @@ def resolve(
     where: str,
     folder: Path | None = None,
     settings: Settings | None = None,
+    origins: Mapping[str, Origin] | None = None,
 ) -> list[ResourceSpec]:
     """
     The resources that a source file selects.
 
     Args:
         folder: below which its files may lie, beside the folders in FILE_ROOTS.
+        origins: of what did not stand in the file; see `ResourceSpec`.
 
     Raises:
         ConfigError: a path lies elsewhere.
@@ -95,6 +99,10 @@ def resolve(
             schedule=source.schedule,
             secrets=Secrets(secrets, where),
             where=where,
+            origins={
+                **dict.fromkeys((f"resource.{key}" for key in source.inherited.get(table.name, ())), _DEFAULTS),
+                **(origins or {}),
+            },
         )
         for table in source.resources
         if table.selected
@@ -111,7 +119,10 @@ def _placed(table: CsvResource, roots: list[Path], where: str) -> CsvResource:
     scheme, found, rest = url.partition("://")
     if scheme.lower() in {"http", "https"}:
         return table
-    path = (roots[0] / Path(rest if found and scheme.lower() == "file" else url).expanduser()).resolve()
+    try:
+        path = (roots[0] / Path(rest if found and scheme.lower() == "file" else url).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a user or a NUL that no path has, links in a circle
+        raise ConfigError(f"{where}: {table.name}.file.url: {url!r} is no path of a file: {error}") from None
     if not any(path.is_relative_to(root.resolve()) for root in roots):
         raise ConfigError(
             f"{where}: {table.name}.file.url: {url} is outside of {roots[0]}; name its folder in FILE_ROOTS"
@@ -133,7 +144,14 @@ def _builtin_api(settings: Settings) -> list[ResourceSpec]:
     if given.api_key is not None:
         secrets["API_KEY"] = given.api_key
         tree["client"]["auth"] = {"type": "bearer", "token": "{secrets.API_KEY}"}
-    return resolve(read_source(tree, where="API_HOST"), secrets=secrets, where=BUILT_IN)
+    host: Origin = _said(settings, "api_host")
+    origins: dict[str, Origin] = {
+        "client.base_url": host,
+        "client.allow_private_networks": "default",
+        "client.auth": "env",
+        "resource.endpoint.path": host,
+    }
+    return resolve(read_source(tree, where="API_HOST"), secrets=secrets, where=BUILT_IN, origins=origins)
 
 
 def _builtin_csv(settings: Settings) -> list[ResourceSpec]:
@@ -143,7 +161,16 @@ def _builtin_csv(settings: Settings) -> list[ResourceSpec]:
     tree["resources"][0]["file"]["url"] = given.csv_url
     if given.csv_id_column is not None:
         tree["resources"][0]["primary_key"] = [given.csv_id_column]
-    return resolve(read_source(tree, where="CSV_URL"), secrets={}, where=BUILT_IN)
+    origins: dict[str, Origin] = {
+        "client.allow_private_networks": "default",
+        "resource.file.url": _said(settings, "csv_url"),
+        "resource.primary_key": "env",
+    }
+    return resolve(read_source(tree, where="CSV_URL"), secrets={}, where=BUILT_IN, origins=origins)
+
+
+def _said(settings: Settings, name: str) -> Origin:
+    return "env" if name in settings.sources.model_fields_set else "default"
 
 
 def endpoint(api_host: str) -> str:

@@ -37,20 +37,23 @@ def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = N
         ConfigError: one line for each fault.
     """
     try:
-        tree = _with_defaults(translate(tree, hints=hints))
+        own = translate(tree, hints=hints)
+        tree = _with_defaults(own)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     refused = list(_not_built(tree))
     if refused:
         raise ConfigError("\n".join(f"{where}: {line}" for line in refused))
     try:
-        return ADAPTER.validate_python(tree)
+        source = ADAPTER.validate_python(tree)
     except ValidationError as error:
         found = error.errors(include_url=False)
         # Faulty resources leave none, which is then told as well
         told = [item for item in found if item["type"] != "too_short"] or found
         lines = dict.fromkeys(explain(item, tree) for item in told)
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+    source.note_inherited([list(_inherited(own.get("resource_defaults", {}), item)) for item in own["resources"]])
+    return source
 
 
 def json_schema() -> dict[str, Any]:
@@ -80,12 +83,21 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Table by table; a table with another `type` is another thing and replaces the first whole."""
     merged = dict(under)
     for key, value in over.items():
-        below = under.get(key)
-        if isinstance(below, dict) and isinstance(value, dict) and value.get("type") in {None, below.get("type")}:
-            merged[key] = _merged(below, value)
-        else:
-            merged[key] = value
+        merged[key] = _merged(under[key], value) if _are_one_table(under.get(key), value) else value
     return merged
+
+
+def _inherited(under: dict[str, Any], over: dict[str, Any]) -> Iterator[str]:
+    """The dotted keys that `_merged` takes from `under`; a whole table as its own key."""
+    for key, below in under.items():
+        if key not in over:
+            yield key
+        elif _are_one_table(below, over[key]):
+            yield from (f"{key}.{inner}" for inner in _inherited(below, over[key]))
+
+
+def _are_one_table(below: Any, value: Any) -> bool:
+    return isinstance(below, dict) and isinstance(value, dict) and value.get("type") in {None, below.get("type")}
 
 
 def _not_built(tree: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

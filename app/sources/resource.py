@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
@@ -19,6 +19,8 @@ SHORTEST_HIDDEN: Final = 4
 """Characters; to hide shorter ones would garble every message."""
 BUILT_IN: Final = "built in"
 """Where the sources that the environment configures are from."""
+Origin = Literal["default", "resource_defaults", "file", "env"]
+"""Where a value is from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class ResourceSpec:
     secrets: Secrets = field(default_factory=Secrets)
     where: str = BUILT_IN
     """The file it was read from, for errors."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Where a key (`client.base_url`, `resource.filter`) and what is below it is from, if not from the file itself."""
+    private_hosts: frozenset[str] | None = None
+    """Those that may be asked although they are not public; None: what `allow_private_networks` says of all."""
 
     @property
     def name(self) -> str:

@@ -1,10 +1,11 @@
 """The tables of a source file, whole: what is shared, what each resource says, and the kinds of source."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from cronsim import CronSim, CronSimError
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from app.sources.auth import AuthSpec
 from app.sources.csv_format import CsvFormat, FileSpec
@@ -130,6 +131,20 @@ class _Source(Spec):
     client: Client = Field(default_factory=Client)
     rate_limit: RateLimit | None = None
     retry: Retry | None = None
+    _inherited: Sequence[Sequence[str]] = PrivateAttr(())
+
+    def note_inherited(self, keys: Sequence[Sequence[str]]) -> None:
+        """
+        Args:
+            keys: for each resource, the dotted keys that it has from `resource_defaults`.
+        """
+        self._inherited = keys
+
+    @property
+    def inherited(self) -> dict[str, Sequence[str]]:
+        """The same by the name of the resource."""
+        names = [resource.name for resource in getattr(self, "resources", ())]
+        return dict(zip(names, self._inherited, strict=False))
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

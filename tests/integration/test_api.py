@@ -313,6 +313,8 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
         "/sources/{name}/deletes",
         "/sources/{name}/replay",
         "/sources/schema",
+        "/sources/check",
+        "/sources/preview",
         "/sources/{name}/config",
         "/sources/{name}/check",
         "/sources/{name}/preview",

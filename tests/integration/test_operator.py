@@ -74,6 +74,7 @@ async def test_check_and_preview_say_what_would_become_of_the_records(
         first, second = (await client.post("/sources/library/preview", headers=headers)).json()
         unknown = await client.post("/sources/nobody/check", headers=headers)
         schema = (await client.get("/sources/schema")).json()
+        (config,) = (await client.get("/sources/library/config?resolved=true", headers=headers)).json()
 
     assert {"library", "api", "csv"} == {item["name"] for item in listed}
     assert (check["ok"], check["records"], check["coerced"], check["rejected"]) == (True, 2, 1, {"missing_key": 1})
@@ -81,6 +82,8 @@ async def test_check_and_preview_say_what_would_become_of_the_records(
     assert (first["row"]["name"], first["row"]["value"], first["notes"][0]["given"]) == ("A", None, "n/a")
     assert (second["becomes"], second["rejection"]["code"]) == ("rejected", "missing_key")
     assert unknown.status_code == 404
+    assert config["client"]["allow_private_networks"] == {"value": True, "origin": "file"}
+    assert config["client"]["conditional_requests"] == {"value": True, "origin": "default"}
     assert schema["$schema"].startswith("https://json-schema.org/")
 
 
