@@ -72,9 +72,11 @@ def _with_defaults(tree: Any) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError("expected a table")  # noqa: TRY004 -- what is wrong is the file, not the program
     defaults = tree.get("resource_defaults", {})
+    if not isinstance(defaults, dict):
+        raise ValueError("resource_defaults: expected a table")  # noqa: TRY004 -- as above
     rest = {key: value for key, value in tree.items() if key != "resource_defaults"}
     resources = rest.get("resources")
-    if isinstance(defaults, dict) and isinstance(resources, list):
+    if isinstance(resources, list):
         rest["resources"] = [_merged(defaults, item) if isinstance(item, dict) else item for item in resources]
     return rest
 

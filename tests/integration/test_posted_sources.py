@@ -14,6 +14,7 @@ from app.errors import SourceUnavailableError
 from app.main import create_app
 from app.operations import posted
 from app.settings import load_settings
+from app.sources.catalog import open_catalog
 from app.sources.posted import read_posted
 from tests.source_server import Fault, SourceServer
 
@@ -127,6 +128,7 @@ async def test_a_child_is_asked_for_with_its_parents_first_record(
             "client.auth.token",
             "holds a literal",
         ),
+        ({"resource_defaults": "id"}, "resource_defaults", "expected a table"),
         ({"description": None}, "description", "is null"),
         ({"description": "a\0b"}, "description", "NUL"),
         ({"enabled": False}, "enabled", "nothing to look at"),
@@ -167,8 +169,12 @@ async def test_what_is_no_tree_is_told(client: httpx2.AsyncClient, body: bytes, 
 
 
 async def test_a_secret_goes_only_where_a_source_sends_it_already(
-    client: httpx2.AsyncClient, source_server: SourceServer
+    app: FastAPI, client: httpx2.AsyncClient, source_server: SourceServer
 ) -> None:
+    # A source whose address cannot be told vouches for no other such address
+    odd = CRM.format(url=source_server.url).replace('"crm"', '"odd"')
+    Path("sources/odd.toml").write_text(odd.replace('path = "contacts"', 'path = "a:b"'))
+    app.state.resources.catalog = open_catalog(app.state.resources.settings)
     source_server.put("/books", b'[{"id": 1, "title": "you sent s3cret"}]')
     auth = {"type": "bearer", "token": "{secrets.CRM}"}
 
