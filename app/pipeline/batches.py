@@ -1,7 +1,7 @@
 """Pages → batches: what commits together."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -78,7 +78,7 @@ class Batch:
 
 async def batches(
     pages: AsyncGenerator[Page, None], *, max_records: int = MAX_RECORDS, max_seconds: float = MAX_SECONDS
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """
     Group pages until they hold `max_records` records or the first of them is `max_seconds` old.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -140,8 +141,9 @@ class _Work:
 
     async def _pump(self) -> None:
         """Stage a batch while those before it are written; they commit in order."""
-        async with open_flights() as flights:
-            async for batch in batches(self._read_pages()):
+        # Closed here and now: left to the collector, a file or a connection may outlive the run
+        async with open_flights() as flights, aclosing(batches(self._read_pages())) as found:
+            async for batch in found:
                 landed = await self._land(batch)
                 if self._transactions.altogether:
                     await flights.arrive()  # they share one connection

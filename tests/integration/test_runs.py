@@ -27,7 +27,9 @@ READER = {"Authorization": "Bearer look"}
 def service(resources: Resources, source_server: SourceServer, tmp_path: Path) -> Service:
     """The API over one source `s`, without the scheduler's own ticks."""
     sources = SourceFiles(resources, tmp_path / "sources", source_server.url)
-    sources.rest(resource('paginator = { type = "page_number", limit = 2 }'), client="timeout = { read = 30 }")
+    sources.rest(
+        resource('paginator = { type = "page_number", limit = 2 }'), client="timeout = { read = 30, total = 60 }"
+    )
 
     @asynccontextmanager
     async def serving(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:

@@ -110,7 +110,7 @@ async def test_a_slow_source_does_not_hold_back_what_it_sent() -> None:
         second = await anext(giving)
 
     assert (first.size, second.size) == (3, 3)
-    await giving.aclose()  # type: ignore[attr-defined]
+    await giving.aclose()
 
 
 async def test_the_pages_are_closed_when_nobody_wants_more() -> None:
@@ -125,7 +125,7 @@ async def test_the_pages_are_closed_when_nobody_wants_more() -> None:
 
     giving = batches(pages(), max_records=5)
     await anext(giving)
-    await giving.aclose()  # type: ignore[attr-defined]
+    await giving.aclose()
 
     assert closed.is_set()
 
