@@ -88,6 +88,12 @@ test-integration *arguments:
 test-acceptance *arguments:
     pytest tests/acceptance "$@"
 
+# Kill, crash, stop and soak, for hours: `just prove-long`, `KILLS=50 just prove-long` for less; docs/reliability.md has the figures
+prove-long:
+    etl prove --demo --kills 100000
+    etl prove --demo --edges sockets --kills "${KILLS:-100000}"
+    SOAK_MINUTES="${SOAK_MINUTES:-20}" pytest -m long --timeout 7200 tests/reliability
+
 # Up, down and up again, with rows in place
 [positional-arguments]
 test-migration *arguments:
@@ -108,12 +114,11 @@ fix:
     ruff check --fix
     ruff format
 
-# Measure the river
-bench *arguments:
-    @test -d benchmarks || { echo "just bench: there is no benchmarks/ here yet" >&2; exit 1; }
-    python -m benchmarks {{ arguments }}
-
 # Resolve requirements.lock anew, to the newest versions (needs uv)
 lock:
     uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --extra embedded --extra dev \
       --no-emit-index-url --custom-compile-command 'just lock' --output-file requirements.lock pyproject.toml
+
+# Measure floor and ours side by side, and write docs/performance.md (`just bench load --rows 100000` for a part)
+bench *arguments="all":
+    python -m benchmarks {{ arguments }}

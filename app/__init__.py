@@ -16,7 +16,7 @@ One room per thought; a room imports only from the storeys below it, and a test
     pipeline                                         the only place where stages meet
     extract   land   normalize   load   watch        the stages; they exchange records
     sources   db   observability   embedded          what to pull; where it goes; what we say
-    records   settings   faults                      values
+    records   settings   faults                      values; what goes wrong on purpose
     errors   clock                                   words everyone knows
 
 Importing this package does nothing: no engine, no settings, no app.

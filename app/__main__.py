@@ -1,13 +1,15 @@
 """`python -m app` and the console script `etl`."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.cli import run_cli
-from app.resources import Resources
+
+if TYPE_CHECKING:
+    from app.resources import Resources
 
 
-def build_app(resources: Resources) -> Any:
+def build_app(resources: "Resources") -> Any:
     # Here and not above: `etl run` need not wait for FastAPI
     from app.main import create_app
 

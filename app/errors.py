@@ -3,6 +3,7 @@ What can go wrong, grouped by what the caller should do about it.
 
     EtlError
     ├── ConfigError               fix the configuration; never retried (exit code 2)
+    │   └── OrderError                or ask for something else: this has no meaning anywhere
     ├── SourceError               the outside world did not deliver
     │   ├── SourceUnavailableError    try again later
     │   │   └── SourceBusyError           at the time it named
@@ -11,6 +12,7 @@ What can go wrong, grouped by what the caller should do about it.
     ├── RunCancelledError         somebody asked the run to stop
     └── StoreError                our own database
         ├── StoreUnavailableError     cannot be reached now; try again later
+        │   └── StoreRefusedError         it answers and does not let us in: also a ConfigError
         └── StoreConflictError        somebody else wrote first; nothing of ours was written
 
 A bad *row* is not here: that is a value, `app.records.Rejection`. Errors carry
@@ -32,6 +34,10 @@ class ConfigError(EtlError):
     """A setting, a source file or a command is wrong and stays wrong until someone edits it."""
 
     error_class: ClassVar[ErrorClass] = "config_error"
+
+
+class OrderError(ConfigError):
+    """What was asked for is no value of its kind, or an empty range: wrong whatever stands where."""
 
 
 class SourceError(EtlError):
@@ -85,11 +91,24 @@ class RunCancelledError(EtlError):
 
 
 class StoreError(EtlError):
-    """PostgreSQL could not do what was asked."""
+    """
+    PostgreSQL could not do what was asked.
+
+    Args:
+        reason: the same for anybody's eyes: it names no statement, server or account.
+    """
+
+    def __init__(self, message: str, *, reason: str = "the database could not do what was asked") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StoreUnavailableError(StoreError):
-    """PostgreSQL cannot be reached, is starting or stopping, is full, or missed its deadline."""
+    """PostgreSQL cannot be reached, is starting or stopping, is full or read-only, or missed its deadline."""
+
+
+class StoreRefusedError(StoreUnavailableError, ConfigError):
+    """PostgreSQL answers and does not let us in; at start that is fatal, later it may be mended there."""
 
 
 class StoreConflictError(StoreError):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,6 +36,14 @@ class Landed:
         return len(self.payloads)
 
 
+def land(parts: Iterable[tuple[int, Records]], *, read_keys: ReadKeys) -> Landed:
+    """Land the records of a batch: each part is a page's number and records of it."""
+    landed = Landed()
+    for page, records in parts:
+        land_records(landed, page, records, read_keys=read_keys)
+    return landed
+
+
 def land_records(landed: Landed, page: int, records: Records, *, read_keys: ReadKeys) -> None:
     """Name, hash and add records of a page; one with a fault or without a key is rejected, never dropped."""
     begin = len(landed)
@@ -54,7 +62,10 @@ def land_records(landed: Landed, page: int, records: Records, *, read_keys: Read
 
 def _hashes(payloads: list[str]) -> list[bytes]:
     blake2b = hashlib.blake2b
-    return [blake2b(payload.encode("utf-8", "surrogateescape"), digest_size=16).digest() for payload in payloads]
+    try:
+        return [blake2b(payload.encode(), digest_size=16).digest() for payload in payloads]
+    except UnicodeEncodeError:  # seldom, and twice as slow
+        return [blake2b(payload.encode("utf-8", "surrogateescape"), digest_size=16).digest() for payload in payloads]
 
 
 def storable(payload: str, *, kind: RawKind) -> tuple[str, str | None]:

@@ -1,5 +1,6 @@
 """`create_app`: the only place that joins the edges."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -7,8 +8,10 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import data, deletes, health, lineage, posted, rejects, replay, runs, sources, stats
+from app.api import checkpoint, data, deletes, exports, health, lineage, posted, rejects, replay, runs, sources, stats
+from app.api.data_reader import open_data_reader
 from app.api.docs import mount_docs
+from app.api.openapi import describe
 from app.api.operator import Reader
 from app.api.problems import install_problem_handlers
 from app.api.request_log import RequestLog
@@ -40,8 +43,12 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
                 opened = await stack.enter_async_context(open_resources(settings))
             app.state.resources = opened
             app.state.health_check = health.HealthCheck(opened.database)
+            app.state.data_reader = open_data_reader(opened)
             stack.push_async_callback(app.state.health_check.close)
             await stack.enter_async_context(running_scheduler(opened))
+            # Half a second of work, that the first reader of /docs would make everybody wait for
+            describing = asyncio.create_task(asyncio.to_thread(app.openapi), name="openapi")
+            stack.callback(describing.cancel)
             yield
 
     app = FastAPI(
@@ -54,24 +61,28 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
     )
     for router in (
         data.router,
+        exports.router,  # before /data/{row_id}
         lineage.router,
         stats.router,
         posted.router,
         sources.router,
         deletes.router,
+        checkpoint.router,
         replay.router,
         runs.router,
         rejects.router,
     ):
         app.include_router(router, dependencies=[Reader])
     app.include_router(health.router)
+    describe(app, reading_is_closed=settings.server.read_token is not None)
     mount_docs(app)
     install_problem_handlers(app)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.server.cors_origins,
         allow_methods=["GET", "HEAD", "OPTIONS"],
-        expose_headers=["Link"],
+        allow_headers=["Authorization", "If-None-Match", "Cache-Control"],
+        expose_headers=["Link", "ETag", "X-Data-As-Of", "X-Source-Lag-Seconds", "Retry-After", "Cache-Status"],
         allow_credentials=False,
     )
     app.add_middleware(RequestLog)

@@ -15,7 +15,7 @@ from app.db.engine import Database
 from app.db.locks import Presence
 from app.db.pooler import require_sessions
 from app.embedded import EmbeddedServer, running_postgres
-from app.errors import EtlError, StoreUnavailableError
+from app.errors import EtlError, StoreError, StoreRefusedError, StoreUnavailableError
 from app.extract.http import Fetcher
 from app.settings import Settings
 from app.sources.catalog import Catalog, open_catalog
@@ -40,11 +40,16 @@ class Resources:
     """The schema has been brought to head by this process."""
     turns: asyncio.Semaphore = field(init=False)
     """One for each run that may be in progress at once."""
+    exports: asyncio.Semaphore = field(init=False)
+    """One for each export that may be in progress at once."""
+    may_keep_house_at: float = 0.0
+    """When this process asks again whether there is something to tidy up; of the monotonic clock."""
     background: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that somebody began and does not wait for; it ends with the process."""
 
     def __post_init__(self) -> None:
         self.turns = asyncio.Semaphore(self.settings.schedule.max_concurrent_runs)
+        self.exports = asyncio.Semaphore(self.settings.exports.max_concurrent)
 
     async def prepare_schema(self) -> bool:
         """
@@ -57,6 +62,8 @@ class Resources:
             try:
                 await require_sessions(self.database)
                 await migrate.upgrade(self.database)
+            except StoreRefusedError:
+                raise
             except StoreUnavailableError as error:
                 log.warning("database_unavailable", doing="migrating", reason=str(error))
                 return False
@@ -122,7 +129,7 @@ async def _watched(embedded: EmbeddedServer, database: Database) -> AsyncIterato
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 await database.ping()
-            except StoreUnavailableError:
+            except StoreError:
                 try:
                     await asyncio.to_thread(embedded.ensure_running)
                 except EtlError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,9 +13,11 @@ import structlog
 
 from app.clock import monotonic, utc_now
 from app.db import runs
+from app.db.search_index import ensure_search_index
 from app.errors import EtlError, StoreError
 from app.pipeline.ledger import RunOrder
 from app.pipeline.progress import OnProgress
+from app.pipeline.retention import prune_in_turn
 from app.pipeline.run import run_source
 from app.plan import Plan
 from app.records import RunReport, Trigger
@@ -26,6 +29,9 @@ log = structlog.get_logger()
 MAX_SLEEP_SECONDS: Final = 30.0
 STORE_RETRY_SECONDS: Final = 5.0
 """After a tick that our own database spoiled: it is likely to be back soon."""
+
+
+HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
 @dataclass(slots=True)
@@ -199,6 +205,34 @@ async def _tick(resources: Resources, due: Sequence[ResourceSpec], plan: Plan) -
         again |= asked
         plan.postpone(asked, utc_now())
     plan.finished(due, again, utc_now())
+    # A tick leaves some hundred tasks and errors that hold each other; by itself the collector, told to leave
+    # batches alone, would look at them only when they are tens of megabytes
+    gc.collect(1)
+    keep_house_soon(resources)
+
+
+def keep_house_soon(resources: Resources) -> None:
+    """Prune, and see to the search index, in the background; asked not more than once in HOUSEKEEPING_SECONDS."""
+    if monotonic() < resources.may_keep_house_at:
+        return
+    resources.may_keep_house_at = monotonic() + HOUSEKEEPING_SECONDS
+    task = asyncio.create_task(_keep_house(resources), name="housekeeping")
+    resources.background.add(task)
+    task.add_done_callback(resources.background.discard)
+
+
+async def _keep_house(resources: Resources) -> None:
+    try:
+        await prune_in_turn(resources.database, resources.settings.retention)
+    except StoreError as error:
+        log.warning("prune_failed", reason=str(error))
+    except Exception:
+        log.exception("prune_failed", reason="unexpected")
+    if resources.settings.database.search_index:
+        try:
+            await ensure_search_index(resources.database)
+        except StoreError as error:
+            log.warning("search_index_failed", reason=str(error))
 
 
 async def _remember_last_starts(resources: Resources, plan: Plan) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from app import scheduler
+from app.api.data_reader import open_data_reader
 from app.api.health import HealthCheck
 from app.db.engine import Database
 from app.db.migrate import upgrade
@@ -50,8 +51,10 @@ def _nothing_leaks_in() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _away_from_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    structlog.reset_defaults()  # a command that an earlier test ran in this process has set its own level
     yield
+    # A command that ran in this process has set its level, and a stderr that ends with this test: what is opened for
+    # the whole session is opened before the next one begins
+    structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
 
@@ -164,12 +167,21 @@ async def client(resources: Resources) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @asynccontextmanager
-async def api_client(resources: Resources) -> AsyncIterator[httpx2.AsyncClient]:
-    """The API over these resources, without its scheduler."""
+async def api_client(
+    resources: Resources, *, headers: Mapping[str, str] | None = None, strict: bool = True
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """
+    The API over these resources, without its scheduler.
+
+    Args:
+        strict: answers as the database has them now; else they may be 100 ms older, and a test is quicker than that.
+    """
     app = create_app(resources=resources)
     app.state.resources = resources
     app.state.health_check = HealthCheck(resources.database)
+    app.state.data_reader = open_data_reader(resources)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://etl") as client:
+    given = {**({"Cache-Control": "no-cache"} if strict else {}), **(headers or {})}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://etl", headers=given) as client:
         yield client
     await app.state.health_check.close()

@@ -1,85 +1,110 @@
 """`GET /data`: pages of normalized records."""
 
-from http import HTTPStatus
-from typing import Annotated
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+import orjson
+from fastapi import APIRouter, Depends, Request
 
-from app.api.deps import ReadSessionDep
-from app.api.freshness import MaxStaleness, tell_freshness
-from app.api.paging import MAX_CURSOR_CHARACTERS, PageCursor, decode_cursor, encode_cursor, filter_mark
-from app.api.problems import ProblemError, problem_responses
-from app.api.schemas import DataPage, Item
-from app.db.reads import DataQuery, read_data, read_extent
+from app import __version__
+from app.api.columns import FILTERS, objects, read_order
+from app.api.data_page import DataPage
+from app.api.data_parameters import DataRequest, DataRequestDep, described_parameters
+from app.api.data_reader import DataReader
+from app.api.paging import PageCursor, decode_cursor, encode_cursor
+from app.api.problems import problem_responses
+from app.api.read_cache import Answer, CachedRoute, PageResponse
+from app.db.data_query import SERVED, DataQuery, Order, total_order
 
-router = APIRouter(tags=["data"])
+router = APIRouter(tags=["data"], route_class=CachedRoute)
 
-Text = Annotated[str | None, Query(max_length=200)]
+_COLUMNS: Final = {name: at for at, name in enumerate(SERVED)}
+_MAX_OFFSET: Final = 2**62
+
+
+async def get_data_reader(request: Request) -> DataReader:
+    reader: DataReader = request.app.state.data_reader
+    return reader
 
 
 @router.get(
     "/data",
+    response_model=DataPage,
     responses=problem_responses(
+        _409="The cursor was made with other filters, or another search or sort.",
         _422="A parameter is wrong.",
         _503="The database cannot be reached or took too long, or the data are older than asked.",
     ),
+    openapi_extra={"parameters": described_parameters()},
 )
 async def get_data(
-    *,
-    request: Request,
-    response: Response,
-    session: ReadSessionDep,
-    page: Annotated[int, Query(ge=1, description="From 1; ignored when a cursor is given.")] = 1,
-    page_size: Annotated[int, Query(ge=1, le=100)] = 10,
-    source: Text = None,
-    search: Annotated[
-        str | None, Query(max_length=200, description="Substring of name or description, case-insensitive.")
-    ] = None,
-    cursor: Annotated[
-        str | None, Query(max_length=MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before.")
-    ] = None,
-    max_staleness: MaxStaleness = None,
-) -> DataPage:
+    request: Request, asked: DataRequestDep, reader: Annotated[DataReader, Depends(get_data_reader)]
+) -> PageResponse:
     """
-    Normalized records in the order (source, id).
+    Normalized records in the order (source, id), or as `sort` says.
 
     `X-Data-As-Of` is when the least fresh of the sources that the answer covers was last brought up to date,
-    `X-Source-Lag-Seconds` how long ago that is.
+    `X-Source-Lag-Seconds` how long ago that is. `ETag` changes with the data: sent back as `If-None-Match`, it
+    brings a 304 while they are the same.
     """
-    _refuse_nul(source=source, search=search)
-    source, search = source or None, search or None
-    mark = filter_mark(source, search)
-    after = decode_cursor(cursor, mark=mark) if cursor else None
-    number = after.page if after else page
+    parameters = asked.parameters
+    order = total_order(read_order(parameters.sort))
+    made_for = _made_for(asked)
+    after = decode_cursor(parameters.cursor, order=order, made_for=made_for) if parameters.cursor else None
+    number, size = after.page if after else parameters.page, parameters.page_size
     query = DataQuery(
-        source=source,
-        search=search,
-        limit=page_size,
-        offset=(number - 1) * page_size,
-        after=(after.source, after.id) if after else None,
+        source=parameters.source or None,
+        search=parameters.search or None,
+        filters=asked.filters,
+        order=order,
+        limit=size,
+        offset=None if after or number == 1 else min((number - 1) * size, _MAX_OFFSET),
+        after=after.values if after else None,
     )
-    extent = await read_extent(session, query)
-    tell_freshness(response, extent.as_of, max_staleness)
-    # Beyond the end there is nothing to look for, however large the number
-    rows = await read_data(session, query) if after or query.offset < extent.total else []
-    has_more = len(rows) > page_size
-    rows = rows[:page_size]
-    next_cursor = None
-    if has_more:
-        next_cursor = encode_cursor(PageCursor(rows[-1].source, rows[-1].id, number + 1), mark=mark)
-        url = request.url.include_query_params(cursor=next_cursor).remove_query_params("page")
-        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    return DataPage(
-        data=[Item.model_validate(row) for row in rows],
-        total=extent.total,
-        page=number,
-        page_size=page_size,
-        has_more=has_more,
-        next_cursor=next_cursor,
+    found = await reader.read(query, count=parameters.count, seen=(number - 1) * size)
+    rows, has_more = found.rows[:size], len(found.rows) > size
+    cursor = encode_cursor(PageCursor(number + 1, _values(rows[-1], order)), made_for=made_for) if has_more else None
+    body = {
+        "data": objects(rows, parameters.fields),
+        "total": found.total,
+        "page": orjson.Fragment(str(number)),  # which may have more digits than 64 bits hold
+        "page_size": size,
+        "has_more": has_more,
+        "next_cursor": cursor,
+        "total_is": found.total_is,
+    }
+    return PageResponse(
+        Answer(
+            body=orjson.dumps(body, option=orjson.OPT_UTC_Z),
+            etag=_etag(found.version.version),
+            version=found.version.version,
+            as_of=found.version.extent(query.source).as_of,
+            max_staleness=parameters.max_staleness,
+            link=_link(request.scope["path"], asked.given, cursor, number + 1) if has_more else None,
+        )
     )
 
 
-def _refuse_nul(**given: str | None) -> None:
-    for name, text in given.items():
-        if text and "\x00" in text:
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: a NUL character is in no text we hold")
+def _made_for(asked: DataRequest) -> tuple[str | None, ...]:
+    """What a cursor has in common with the next one."""
+    parameters = asked.parameters
+    filters = [f"{name}={value}" for name, value in asked.given if name in FILTERS]
+    return parameters.source or None, parameters.search or None, parameters.sort, *sorted(filters)
+
+
+def _values(row: Any, order: Iterable[Order]) -> tuple[Any, ...]:
+    return tuple(row[_COLUMNS[item.column]] for item in order)
+
+
+def _etag(version: str) -> str:
+    """Another release may say the same data in other words."""
+    return f'"{hashlib.blake2b(f"{__version__} {version}".encode(), digest_size=12).hexdigest()}"'
+
+
+def _link(path: str, given: Iterable[tuple[str, str]], cursor: str | None, number: int) -> str:
+    """RFC 8288, to the next page."""
+    others = [(name, value) for name, value in given if name not in {"page", "cursor"}]
+    others.append(("cursor", cursor) if cursor else ("page", str(number)))
+    return f'<{path}?{urlencode(others)}>; rel="next"'

@@ -13,7 +13,7 @@ from app.api.schemas import Health, Liveness, Readiness
 from app.clock import utc_now
 from app.db.engine import Database
 from app.db.reads import TickSummary, read_last_tick, read_successes
-from app.errors import EtlError
+from app.errors import StoreError, StoreUnavailableError
 from app.operations.freshness import freshness
 
 router = APIRouter(tags=["health"])
@@ -39,14 +39,17 @@ class HealthCheck:
         self._database = database
         self._asking: asyncio.Task[Vitals] | None = None
 
-    async def look(self) -> Vitals | None:
-        """None when the database did not answer in time, or not at all."""
+    async def look(self) -> Vitals:
+        """
+        Raises:
+            StoreError: the database did not answer in time, or not at all.
+        """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         asking = self._asking
         await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
-        if not asking.done() or asking.cancelled() or asking.exception() is not None:
-            return None
+        if not asking.done():
+            raise StoreUnavailableError("no answer", reason=f"the database did not answer within {PATIENCE_SECONDS} s")
         return asking.result()
 
     async def close(self) -> None:
@@ -62,18 +65,34 @@ class HealthCheck:
 @router.get("/health", responses={503: {"model": Health, "description": "No database."}})
 async def get_health(request: Request, response: Response, resources: ResourcesDep) -> Health:
     check: HealthCheck = request.app.state.health_check
-    found = await check.look()
-    if found is None:
+    try:
+        found = await check.look()
+    except StoreError as error:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        return Health(status="unhealthy", db_connected=False, last_etl_run=None, etl_status="never", stale_sources=[])
+        return Health(
+            status="unhealthy",
+            db_connected=False,
+            last_etl_run=None,
+            etl_status="never",
+            detail=error.reason,
+            stale_sources=[],
+        )
     tick, now = found.tick, utc_now()
     stale = [
         spec.name
         for spec in resources.catalog
         if freshness(spec, found.successes.get(spec.name), since=resources.opened_at, now=now).stale
     ]
-    status = "degraded" if stale or tick.status in {"partial", "failed"} else "healthy"
-    return Health(status=status, db_connected=True, last_etl_run=tick.at, etl_status=tick.status, stale_sources=stale)
+    trouble = resources.database.trouble
+    status = "degraded" if stale or trouble or tick.status in {"partial", "failed"} else "healthy"
+    return Health(
+        status=status,
+        db_connected=True,
+        last_etl_run=tick.at,
+        etl_status=tick.status,
+        detail=trouble,
+        stale_sources=stale,
+    )
 
 
 @router.get("/livez")
@@ -83,17 +102,15 @@ async def get_liveness() -> Liveness:
 
 
 @router.get("/readyz", responses=problem_responses(_503="Not now; the detail says why."))
-async def get_readiness(resources: ResourcesDep) -> Readiness:
+async def get_readiness(request: Request, resources: ResourcesDep) -> Readiness:
     """The database answers and its schema is there."""
     if not resources.schema_ready:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE, "the schema is not there yet: the database was not reached so far"
         )
+    check: HealthCheck = request.app.state.health_check
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await resources.database.ping()
-    except (EtlError, TimeoutError) as error:
-        raise ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE, f"the database does not answer: {type(error).__name__}"
-        ) from error
+        await check.look()
+    except StoreError as error:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, error.reason, headers={"Retry-After": "5"}) from error
     return Readiness(status="ready")

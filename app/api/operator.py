@@ -22,7 +22,7 @@ _bearer = HTTPBearer(auto_error=False, description="OPERATOR_TOKEN, or READ_TOKE
 _Given = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def require_operator(resources: ResourcesDep, given: _Given) -> None:
+async def require_operator(resources: ResourcesDep, given: _Given) -> None:
     """
     Raises:
         ProblemError: 403 when no token is configured or it is only for reading, 401 for a wrong or a missing one.
@@ -37,7 +37,7 @@ def require_operator(resources: ResourcesDep, given: _Given) -> None:
     raise _unauthorized("OPERATOR_TOKEN")
 
 
-def require_inspector(resources: ResourcesDep, given: _Given) -> None:
+async def require_inspector(resources: ResourcesDep, given: _Given) -> None:
     """The same for what shows raw records: READ_TOKEN will do, too."""
     server = resources.settings.server
     if server.operator_token is None and server.read_token is None:
@@ -48,7 +48,7 @@ def require_inspector(resources: ResourcesDep, given: _Given) -> None:
         raise _unauthorized("OPERATOR_TOKEN or READ_TOKEN")
 
 
-def require_reader(resources: ResourcesDep, given: _Given) -> None:
+async def require_reader(resources: ResourcesDep, given: _Given) -> None:
     """The same for what is served; open while READ_TOKEN is unset."""
     server = resources.settings.server
     if server.read_token is not None and not _is_one_of(given, server.operator_token, server.read_token):
@@ -79,6 +79,8 @@ Operator = Depends(require_operator)
 Inspector = Depends(require_inspector)
 Reader = Depends(require_reader)
 LOCKED = problem_responses(
-    _401="The token is missing or wrong.", _403="No token is configured, or it is only for reading.", _404="Not there."
+    _401="The token is missing or wrong.",
+    _403="No token is configured, or it is only for reading.",
+    _404="Not there, or disabled.",
 )
 """What such a route may answer instead."""

@@ -1,59 +1,75 @@
 """Keyset cursors: where a page ended, as text that a client hands back unread."""
 
 import base64
-import binascii
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
+from typing import Any, Final
 
+from app.api.columns import read_value
 from app.api.problems import ProblemError
+from app.db.data_query import NULLABLE, Order
 
-MAX_CURSOR_CHARACTERS = 4096
+MAX_TEXT: Final = 2000
+"""Characters of a value in a cursor; it has to fit into an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageCursor:
-    source: str
-    id: int
     page: int
     """Number of the page that follows."""
+    values: tuple[Any, ...]
+    """Of the last row already seen: those of the columns that the order names."""
 
 
-def filter_mark(source: str | None, search: str | None) -> str:
-    """A cursor is good for the filters it was made with, and for no others."""
-    return hashlib.blake2b(json.dumps([source, search]).encode(), digest_size=4).hexdigest()
-
-
-def encode_cursor(cursor: PageCursor, *, mark: str) -> str:
-    text = json.dumps([cursor.source, cursor.id, cursor.page, mark], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def decode_cursor(text: str, *, mark: str) -> PageCursor:
+def encode_cursor(cursor: PageCursor, *, made_for: Sequence[Any]) -> str | None:
     """
-    Read a cursor back.
+    Args:
+        made_for: filters and order, as JSON takes them; it is good for these, and for no others.
+
+    Returns:
+        None: a value is too long for an address.
+    """
+    if any(isinstance(value, str) and len(value) > MAX_TEXT for value in cursor.values):
+        return None
+    texts = [value.isoformat() if isinstance(value, datetime) else value for value in cursor.values]
+    values = base64.urlsafe_b64encode(json.dumps(texts, ensure_ascii=False).encode()).decode().rstrip("=")
+    body = f"{cursor.page}-{values}"
+    return f"{_seal(body, made_for)}-{body}"
+
+
+def decode_cursor(text: str, *, order: Sequence[Order], made_for: Sequence[Any]) -> PageCursor:
+    """
+    Read a cursor back that fits `patterns.CURSOR`.
 
     Raises:
-        ProblemError: 422; not one of ours, or made with other filters.
+        ProblemError: 409; it was made with other filters, or not by us.
     """
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        source, row_id, page, made_with = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, TypeError, RecursionError, binascii.Error):
-        raise _broken() from None
-    # bool is an int to isinstance, and no id
-    if not isinstance(source, str) or type(row_id) is not int or type(page) is not int:
-        raise _broken()
-    if "\x00" in source or not source.isprintable() or not 0 <= row_id < 2**63 or not 0 < page < 2**63:
-        raise _broken()
-    if made_with != mark:
+    seal, _, body = text.partition("-")
+    if seal != _seal(body, made_for):
         raise ProblemError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "cursor: it was made with another source or search; begin again without a cursor",
+            HTTPStatus.CONFLICT,
+            "cursor: it was made with other filters, or another search or sort; use next_cursor of a page as it is, "
+            "or begin without",
         )
-    return PageCursor(source, row_id, page)
+    page, _, packed = body.partition("-")
+    try:
+        values = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+        read = [_read(item.column, value) for item, value in zip(order, values, strict=True)]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ProblemError(HTTPStatus.CONFLICT, "cursor: not one of ours; begin without") from error
+    return PageCursor(int(page), tuple(read))
 
 
-def _broken() -> ProblemError:
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: not one of ours; use next_cursor of a page as it is")
+def _read(column: str, value: Any) -> Any:
+    if value is None and column in NULLABLE:
+        return None
+    return read_value(column, value)
+
+
+def _seal(body: str, made_for: Sequence[Any]) -> str:
+    """No secret: it tells a cursor that was mixed up from one that was not."""
+    return hashlib.blake2b(json.dumps([body, *made_for]).encode(), digest_size=8).hexdigest()

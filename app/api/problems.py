@@ -1,8 +1,10 @@
 """Errors as `application/problem+json` (RFC 9457). No stranger gets a traceback, and none gets a bare 500."""
 
 import asyncio
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -10,10 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.api.schemas import ProblemDetail
-from app.errors import ConfigError, EtlError, StoreError, StoreUnavailableError
+from app.api.patterns import MEANINGS
+from app.errors import EtlError, StoreError, StoreUnavailableError
 
 log = structlog.get_logger()
+
+PROBLEM_REF: Final = "#/components/schemas/ProblemDetail"
 
 
 class ProblemError(Exception):
@@ -39,11 +43,10 @@ def problem_responses(**meanings: str) -> dict[int | str, dict[str, Any]]:
     Args:
         meanings: by status, as in `_503="No database."`.
     """
-    schema = ProblemDetail.model_json_schema()
     return {
         int(status.removeprefix("_")): {
             "description": meaning,
-            "content": {"application/problem+json": {"schema": schema}},
+            "content": {"application/problem+json": {"schema": {"$ref": PROBLEM_REF}}},
         }
         for status, meaning in meanings.items()
     }
@@ -76,21 +79,41 @@ def _on_problem(_request: Request, error: Exception) -> Response:
 
 def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [{"where": ".".join(map(str, item["loc"])), "fault": item["msg"]} for item in error.errors()]
+    errors = [{"where": ".".join(map(str, item["loc"])), "fault": _fault(item)} for item in error.errors()]
     detail = "; ".join(f"{item['where']}: {item['fault']}" for item in errors)
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
-def _on_http(_request: Request, error: Exception) -> Response:
+def _fault(item: Mapping[str, Any]) -> str:
+    pattern = item.get("ctx", {}).get("pattern")
+    return MEANINGS.get(pattern, str(item["msg"]))
+
+
+def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem_response(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _methods(request)):
+        # The router names the methods of the first route that has the path; there may be others
+        headers["Allow"] = ", ".join(allowed)
+        detail = f"{request.method} is not for {request.url.path}; there is {headers['Allow']}"
+        return problem_response(error.status_code, detail, headers=headers)
+    return problem_response(error.status_code, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done with a path, as the description says; empty for what it does not describe."""
+    given = request.url.path
+    paths: dict[str, Any] = request.app.openapi()["paths"]
+    found = [path for path in paths if path == given]
+    found = found or [path for path in paths if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", path), given)]
+    return sorted(method.upper() for path in found for method in paths[path])
 
 
 def _on_expected(_request: Request, error: Exception) -> Response:
-    """The message of a store error may quote our own statements: it goes to the log, not to the client."""
-    if isinstance(error, StoreUnavailableError | ConfigError):
+    """The message of a store error may quote our own statements: it goes to the log, its reason to the client."""
+    if isinstance(error, StoreUnavailableError):
         log.warning("request_without_database", reason=str(error))
-        return _unavailable("the database cannot be reached now; /readyz says when it can")
+        return _unavailable(f"{error.reason}; /readyz says when it can be used again")
     assert isinstance(error, StoreError | EtlError)
     log.error("request_failed", error_class=error.error_class, error=str(error))
     return _unavailable("the database could not answer; try again")

@@ -4,12 +4,15 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from app.api.deps import ReadSessionDep, ResourcesDep, select_sources
 from app.api.operator import LOCKED, Operator
+from app.api.orders import StartOrder
+from app.api.patterns import NO_NUL
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import RunDetail, RunPage, RunsStarted, RunSummary
+from app.api.started import BUSY, tell_started
 from app.db.run_reads import RunQuery, read_run, read_runs
 from app.operations import runs
 from app.records import RunStatus
@@ -24,15 +27,13 @@ _MISSING = problem_responses(_404="No such run.")
 @router.get("", responses=problem_responses(_422="A parameter is wrong."))
 async def list_runs(
     session: ReadSessionDep,
-    source: Annotated[str | None, Query(max_length=200)] = None,
+    source: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
     status: RunStatus | None = None,
     tick_id: UUID | None = None,
     before: Annotated[int | None, Query(ge=1, le=MAX_ID, description="`next_before` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> RunPage:
     """Runs, newest first."""
-    if source and "\x00" in source:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "source: a NUL character is in no name")
     query = RunQuery(source=source or None, status=status, tick_id=tick_id, before=before, limit=limit)
     found = await read_runs(session, query)
     shown = found[:limit]
@@ -55,25 +56,12 @@ async def get_run(run_id: RunId, session: ReadSessionDep) -> RunDetail:
     "",
     status_code=HTTPStatus.ACCEPTED,
     dependencies=[Operator],
-    responses=LOCKED | problem_responses(_409="It is running already; `running` names the run."),
+    responses=LOCKED | BUSY,
 )
-async def start_runs(
-    source: Annotated[str, Body(embed=True, max_length=200, description="Name of a source or a resource.")],
-    resources: ResourcesDep,
-    response: Response,
-) -> RunsStarted:
+async def start_runs(order: StartOrder, resources: ResourcesDep, response: Response) -> RunsStarted:
     """Run a source now, in the background. `Location` is where to look."""
-    specs = select_sources(resources, source)
-    started = await runs.start(resources, specs)
-    if started.running and not started.run_ids:
-        raise ProblemError(HTTPStatus.CONFLICT, f"{source} is running already", running=started.running)
-    if started.reasons and not started.run_ids:
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "; ".join(started.reasons.values()))
-    ids = list(started.run_ids.values())
-    response.headers["Location"] = (
-        f"/runs/{ids[0]}" if len(specs) == len(ids) == 1 else f"/runs?tick_id={started.tick_id}"
-    )
-    return RunsStarted(tick_id=started.tick_id, runs=started.run_ids, running=started.running)
+    specs = select_sources(resources, order.source)
+    return tell_started(await runs.start(resources, specs), specs, response)
 
 
 @router.post(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from app.records import Outcome, RunStatus
+from app.records import Outcome, RefreshScope, RunStatus
 
 
 def _with_z(moment: datetime) -> str:
@@ -32,22 +32,14 @@ class Item(BaseModel):
     updated_at: Moment
 
 
-class DataPage(BaseModel):
-    data: list[Item]
-    total: int = Field(description="Rows that match, exactly.")
-    page: int
-    page_size: int
-    has_more: bool
-    next_cursor: str | None = Field(description="Give it as `cursor` to get the next page, at any depth alike fast.")
-
-
 class Health(BaseModel):
     status: Literal["healthy", "degraded", "unhealthy"] = Field(
-        description="degraded: a source failed in the last tick, or is stale; unhealthy: no database."
+        description="degraded: a source failed in the last tick or is stale, or a write failed; unhealthy: no database."
     )
     db_connected: bool
     last_etl_run: Moment | None = Field(description="When the last tick ended, or began if it is running.")
     etl_status: Literal["never", "running", "success", "partial", "failed"]
+    detail: str | None = Field(description="Why there is no database, or why it took no write; null when all is well.")
     stale_sources: list[str] = Field(description="Not brought up to date for longer than their `max_staleness`.")
 
 
@@ -138,6 +130,8 @@ class WaitingItem(BaseModel):
 
 class DeletesDecided(BaseModel):
     vanished: int = Field(description="Rows deleted.")
+    runs: dict[str, int] = Field(description="By resource: the run that deleted them; none where nothing waited.")
+    running: dict[str, int | None] = Field(description="By resource: the run that is in the way of deleting its rows.")
 
 
 class RunSummary(BaseModel):
@@ -182,6 +176,9 @@ class RunSummary(BaseModel):
 class RunDetail(RunSummary):
     input: dict[str, Any] | None = Field(description="Header, dialect and encoding of a file.")
     findings: list[Any] | None = Field(description="What was noticed.")
+    request_ledger: dict[str, Any] | None = Field(
+        description="The first and last 100 requests, without secrets; null until it is closed."
+    )
 
 
 class RunPage(BaseModel):
@@ -215,14 +212,6 @@ class RawVersion(BaseModel):
     notes: list[Any] | None = Field(description="What was coerced.")
     supersedes: int | None
     extracted_at: Moment
-
-
-class LineageReport(BaseModel):
-    row: dict[str, Any]
-    received: RawVersion | None = Field(description="Null when it was pruned.")
-    run: dict[str, Any] | None = Field(description="The run that brought it; null when it was pruned.")
-    earlier: list[RawVersion] = Field(description="Versions before it, newest first.")
-    set_aside: list[RawVersion] = Field(description="Versions that were not loaded, with the reason.")
 
 
 class RejectGroup(BaseModel):
@@ -280,3 +269,38 @@ class ReplayPreview(BaseModel):
     deleted: int
     overtaken: int = Field(description="Rows that are older than what is there.")
     samples: dict[str, list[ReplaySampleItem]] = Field(description="Up to ten of each kind.")
+
+
+class CheckpointItem(BaseModel):
+    """Where a resource stands."""
+
+    source: str
+    place: dict[str, Any] | None = Field(description="Cursor value, page, record and byte; null: not read yet.")
+    next_request: str | None = Field(description="Of a pass that is not complete; secrets are hidden.")
+    found: dict[str, Any] = Field(description="What was found out about the source once.")
+    row_count: int
+    batch_seq: int = Field(description="One more with each batch.")
+    mapping_is_current: bool = Field(description="False: rows are here that another mapping made.")
+    succeeded_at: Moment | None
+    held_by: str | None = Field(description="The process that runs it now.")
+    lease_expires_at: Moment | None
+    backfills: list[dict[str, Any]] = Field(description="Those that are not complete.")
+
+
+class CheckpointMoved(BaseModel):
+    source: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    run_id: int | None = Field(description="The run that records it; null for a dry run.")
+
+
+class RefreshItem(BaseModel):
+    """What a refresh would begin with."""
+
+    source: str
+    scope: RefreshScope
+    rows: int = Field(description="Served now, and until the pass is complete.")
+    forgets: dict[str, Any]
+    deletes: bool = Field(description="Rows that the pass does not bring are deleted at its end.")
+    guard_ratio: float | None = Field(description="Unless they are a larger share than this.")
+    last_read_at: Moment | None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from app.api.deps import ResourcesDep, select_sources
+from app.api.deps import ResourcesDep, look_up_sources, select_sources
 from app.api.operator import LOCKED, Inspector, Operator
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import CheckReport, PreviewedRow, SourceItem
@@ -58,7 +58,7 @@ async def get_config(
     ] = False,
 ) -> list[dict[str, Any]]:
     """A source as it is understood, defaults and all; secrets stay references."""
-    found = select_sources(resources, name)
+    found = look_up_sources(resources, name)
     if resolved:
         return [config.resolved(spec, resources.settings) for spec in found]
     return [config.understood(spec) for spec in found]

@@ -1,12 +1,14 @@
 """`etl deletes`: what is absent at a source and still here, and the decision about it."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
+from app.cli.output import to_json
 from app.cli.process import run_async
 from app.operations import deletes
-from app.operations.sources import as_json
+from app.records import RunReport
 from app.resources import open_ready
 from app.settings import Settings, load_settings
 
@@ -27,21 +29,18 @@ def decide(
 
 async def _decide(settings: Settings, name: str, approve: bool, discard: bool, print_json: bool) -> int:
     async with open_ready(settings) as resources:
-        specs = resources.catalog.select([name])
-        found = await deletes.waiting(resources, specs)
         if approve:
-            reports = await deletes.approve(resources, specs)
-            if None in reports:
-                print(f"{name}: locked, another process is running it")
-                return LOCKED
-        elif discard:
-            await deletes.discard(resources, specs)
+            reports = await deletes.approve(resources, resources.catalog.select([name]))
+            return _tell(name, reports, print_json=print_json)
+        found = await deletes.waiting(resources, resources.catalog.look_up([name]))
+        if discard:
+            await deletes.discard(resources, resources.catalog.select([name]))
     if print_json:
-        print(as_json(found))
+        print(to_json(found))
         return 0
     for item in found:
-        if approve or discard:
-            print(f"{item.source}: {item.count:,} rows {'deleted' if approve else 'kept, until the next pass asks'}")
+        if discard:
+            print(f"{item.source}: {item.count:,} rows kept, until the next pass asks")
             continue
         print(f"{item.source}: {item.refused or f'{item.count} rows were missed once; a second complete pass decides'}")
         more = item.count - len(item.keys)
@@ -49,3 +48,30 @@ async def _decide(settings: Settings, name: str, approve: bool, discard: bool, p
     if not found:
         print(f"{name}: nothing waits")
     return 0
+
+
+def _tell(name: str, reports: Mapping[str, RunReport | None], *, print_json: bool) -> int:
+    """What was deleted, also where some of the resources were locked."""
+    if print_json:
+        print(to_json({source: one and _tree(one) for source, one in reports.items()}))
+    elif not reports:
+        print(f"{name}: nothing waits")
+    else:
+        print("\n".join(_told(source, one) for source, one in reports.items()))
+    return max((LOCKED if one is None else int(one.status != "succeeded") for one in reports.values()), default=0)
+
+
+def _tree(report: RunReport) -> dict[str, Any]:
+    return {
+        "run_id": report.run_id,
+        "status": report.status,
+        "deleted": report.counts.vanished,
+        "error_message": report.error_message,
+    }
+
+
+def _told(source: str, report: RunReport | None) -> str:
+    if report is None:
+        return f"{source}: locked, another process is running it"
+    failed = f"\n  {report.error_class}: {report.error_message}" if report.error_message else ""
+    return f"{source}: {report.counts.vanished:,} rows deleted by run {report.run_id}{failed}"

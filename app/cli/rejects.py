@@ -1,12 +1,13 @@
 """`etl rejects`: records that could not be normalized, by what is wrong with them."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
+from app.cli.output import check_fingerprint, to_json
 from app.cli.process import run_async
 from app.db.rejects import read_groups, read_members
+from app.operations.seen import demand_seen
 from app.resources import open_ready
 from app.settings import Settings, load_settings
 
@@ -14,7 +15,8 @@ from app.settings import Settings, load_settings
 def show(
     source: Annotated[str | None, typer.Argument(help="Name of a resource; all by default.")] = None,
     fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Show the records of this kind, as received.")
+        str | None,
+        typer.Option("--fingerprint", callback=check_fingerprint, help="Show the records of this kind, as received."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Records to show.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -23,7 +25,7 @@ def show(
     settings = load_settings()
     found = run_async(_read(settings, source, fingerprint, limit), settings, quiet=True)
     if as_json:
-        print(json.dumps(found, default=str))
+        print(to_json(found))
         return 0
     for row in found:
         if fingerprint:
@@ -40,6 +42,8 @@ def show(
 
 async def _read(settings: Settings, source: str | None, fingerprint: str | None, limit: int) -> list[dict[str, Any]]:
     async with open_ready(settings) as resources, resources.database.read() as session:
+        if source is not None:
+            await demand_seen(session, resources.catalog, source)
         if fingerprint:
             return await read_members(session, fingerprint, source=source, at_most=limit)
         return await read_groups(session, source=source)

@@ -1,15 +1,16 @@
 """`etl replay`: normalize raw rows again, without asking the source."""
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
 
+from app.cli.output import MAX_ID, check_fingerprint, to_json
 from app.cli.process import run_async
+from app.clock import in_utc
 from app.operations import replay as operations
 from app.pipeline.replay import ReplayDone
 from app.records import Replayed, ReplayRange
@@ -29,11 +30,14 @@ def replay(
         str | None, typer.Option("--since", metavar="TIME", help="Rows landed at this time or later, in ISO 8601.")
     ] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Rows landed before this time.")] = None,
-    run: Annotated[int | None, typer.Option("--run", min=1, help="Rows that this run landed.")] = None,
+    run: Annotated[int | None, typer.Option("--run", min=1, max=MAX_ID, help="Rows that this run landed.")] = None,
     source_id: Annotated[list[str] | None, typer.Option("--source-id", help="Rows with this key; repeatable.")] = None,
     rejected: Annotated[bool, typer.Option("--rejected", help="Only rows that are rejected.")] = False,
     fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Only rows rejected for this reason, see `etl rejects`.")
+        str | None,
+        typer.Option(
+            "--fingerprint", callback=check_fingerprint, help="Only rows rejected for this reason, see `etl rejects`."
+        ),
     ] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> int:
@@ -52,6 +56,8 @@ async def _replay(
     on_progress = _show_progress if shown else None
     async with open_ready(settings) as resources:
         specs = resources.catalog.select([name])
+        if chosen.fingerprint is not None:
+            specs = await operations.rejected_for(resources, specs, chosen.fingerprint)
         if dry_run:
             found = await operations.preview(resources, specs, chosen, on_progress=on_progress)
             print(_as_json(found) if print_json else _as_text(found, dry_run=True))
@@ -65,10 +71,9 @@ def _moment(option: str, given: str | None) -> datetime | None:
     if given is None:
         return None
     try:
-        moment = datetime.fromisoformat(given)
+        return in_utc(datetime.fromisoformat(given))
     except ValueError:
         raise typer.BadParameter(f"{option} takes a time as 2026-01-31T12:00:00Z; not {given!r}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _show_progress(name: str, walked: int) -> None:
@@ -84,7 +89,7 @@ def _exit_code(done: ReplayDone | None) -> int:
 
 
 def _as_json(found: Mapping[str, Replayed]) -> str:
-    return json.dumps({name: as_tree(replayed) for name, replayed in found.items()}, default=str)
+    return to_json({name: as_tree(replayed) for name, replayed in found.items()})
 
 
 def as_tree(replayed: Replayed) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return to_json(value, readable=True)
 
 
 def _done_as_json(done: Mapping[str, ReplayDone | None]) -> str:
@@ -119,9 +124,8 @@ def _done_as_json(done: Mapping[str, ReplayDone | None]) -> str:
     for name, one in done.items():
         trees[name] = None
         if one is not None:
-            report = {**asdict(one.report), "tick_id": str(one.report.tick_id)}
-            trees[name] = {"run": report, "replayed": as_tree(one.replayed)}
-    return json.dumps(trees, default=str)
+            trees[name] = {"run": one.report.as_json(), "replayed": as_tree(one.replayed)}
+    return to_json(trees)
 
 
 def _done_as_text(done: Mapping[str, ReplayDone | None]) -> str:

@@ -25,7 +25,12 @@ def run(
     on_terminal = sys.stderr.isatty() and not as_json
     with progress_bars(shown=on_terminal) as on_progress:
         tick = run_async(run_once(settings, sources or [], on_progress=on_progress), settings, quiet=on_terminal)
-    print(_as_json(tick) if as_json else _as_text(tick))
+    return print_tick(tick, print_json=as_json)
+
+
+def print_tick(tick: Tick, *, print_json: bool) -> int:
+    """Say how it ended, as text or as JSON; the exit code that says the same."""
+    print(_as_json(tick) if print_json else _as_text(tick))
     return EXIT_CODES[tick.status]
 
 
@@ -35,7 +40,7 @@ def _as_json(tick: Tick) -> str:
             "tick_id": str(tick.tick_id),
             "status": tick.status,
             "seconds": tick.seconds,
-            "runs": [{**asdict(report), "tick_id": str(report.tick_id)} for report in tick.reports],
+            "runs": [report.as_json() for report in tick.reports],
             "locked": tick.locked,
             "not_opened": {source: str(error) for source, error in tick.unopened.items()},
         }

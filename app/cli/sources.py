@@ -8,8 +8,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from app.cli.output import to_json
 from app.cli.process import run_async
 from app.db import migrate
+from app.errors import ConfigError
 from app.extract.http import Fetcher
 from app.operations import config
 from app.operations import sources as operations
@@ -34,7 +36,7 @@ def list_sources(as_json: AsJson = False) -> int:
     """Print every resource there is."""
     listed = [operations.describe(spec) for spec in open_catalog(load_settings())]
     if as_json:
-        print(operations.as_json(listed))
+        print(to_json(listed))
         return 0
     width = max(len(item.name) for item in listed)
     for item in listed:
@@ -43,7 +45,7 @@ def list_sources(as_json: AsJson = False) -> int:
 
 
 @cli.command("schema")
-def print_schema() -> int:
+def print_schema(_as_json: AsJson = True) -> int:
     """Print the JSON Schema of a source file, for editors."""
     print(json.dumps(json_schema(), indent=2))
     return 0
@@ -55,15 +57,18 @@ def print_config(
     resolved: Annotated[bool, typer.Option("--resolved", help="Each value with its origin.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Print a source as it is understood, defaults and all; as JSON, unless --resolved."""
+    """Print a source as it is understood, defaults and all; with --json by resource, in one object."""
     settings = load_settings()
-    for spec in open_catalog(settings).select([name]):
-        if not resolved:
-            print(json.dumps(config.understood(spec), indent=2))
-        elif as_json:
-            print(json.dumps(config.resolved(spec, settings), indent=2))
-        else:
+    specs = open_catalog(settings).look_up([name])
+    if as_json:
+        trees = {spec.name: config.resolved(spec, settings) if resolved else config.understood(spec) for spec in specs}
+        print(to_json(trees, indent=2))
+        return 0
+    for spec in specs:
+        if resolved:
             print("\n".join(_with_origins(spec, settings)))
+        else:
+            print(to_json(config.understood(spec), indent=2))
     return 0
 
 
@@ -77,7 +82,7 @@ def check(names: Names = None, as_json: AsJson = False) -> int:
 
     reports = _each(settings, names or [], look)
     if as_json:
-        print(operations.as_json(reports))
+        print(to_json(reports))
     else:
         for report in reports:
             print("\n".join(_as_text(report)))
@@ -98,10 +103,11 @@ def preview(
     ) -> tuple[str, list[operations.PreviewRow]]:
         return spec.name, await operations.preview(spec, fetcher, limit=rows, among=among)
 
-    for name, shown in _each(settings, names or [], look):
-        if as_json:
-            print(operations.as_json(shown))
-            continue
+    found = _each(settings, names or [], look)
+    if as_json:
+        print(to_json(dict(found)))
+        return 0
+    for name, shown in found:
         print(f"{name}:")
         for row in shown:
             print(f"  {row.position}: {row.raw}")
@@ -143,8 +149,11 @@ def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], l
     catalog = open_catalog(settings) if others or not paths else Catalog([])
     specs = catalog.select(others) if others or not paths else []
     for path in paths:
+        source = read_source_file(path)
+        if not source.enabled:
+            raise ConfigError(f"{source.name} is disabled: enabled = false in {path}")
         specs += resolve(
-            read_source_file(path),
+            source,
             secrets=read_secrets(),
             where=str(path),
             folder=path.absolute().parent,

@@ -1,6 +1,7 @@
 """Binary COPY through SQLAlchemy's own connection: many rows, one round trip, the session's transaction."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Table
@@ -14,8 +15,6 @@ async def copy_rows(
     session: WriteSession,
     table: Table,
     columns: Mapping[str, Sequence[Any]],
-    *,
-    into: str | None = None,
     **constants: Any,
 ) -> None:
     """
@@ -23,18 +22,25 @@ async def copy_rows(
 
     Args:
         columns: of the table, all of one length; None is NULL.
-        into: the name of another table with the same columns.
         constants: columns that have the same value in every row.
 
     Raises:
         KeyTakenError: a key is already there; the transaction is lost.
     """
     connection = await driver_connection(session)
-    names, chunks = encode_rows(table, columns, constants)
+    # In a thread: PostgreSQL is sent what it is ready for meanwhile, and readers are answered
+    names, chunks = await asyncio.to_thread(_encode, table, columns, constants)
     with store_errors():
-        await connection.copy_to_table(into or table.name, columns=names, source=_each(chunks), format="binary")
+        await connection.copy_to_table(table.name, columns=names, source=_each(chunks), format="binary")
 
 
-async def _each(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+def _encode(
+    table: Table, columns: Mapping[str, Sequence[Any]], constants: Mapping[str, Any]
+) -> tuple[list[str], list[bytes]]:
+    names, chunks = encode_rows(table, columns, constants)
+    return names, list(chunks)
+
+
+async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk

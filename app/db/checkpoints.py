@@ -1,10 +1,12 @@
 """`etl_checkpoint`, kind `cursor`: the lease on a resource, and the compare-and-set that moves its cursor."""
 
-from dataclasses import asdict, replace
-from datetime import timedelta
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, Update, func, select, update
+from sqlalchemy import ColumnElement, Table, Update, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.engine import ReadSession, WriteSession
@@ -16,6 +18,7 @@ from app.errors import StoreConflictError
 from app.records import Checkpoint, Cursor, Fingerprints, Validators
 
 KIND: Final = "cursor"
+_TABLE: Final = cast("Table", EtlCheckpoint.__table__)
 
 
 async def take_lease(
@@ -60,9 +63,32 @@ async def read_checkpoint(session: ReadSession, *, source: str, resource: str) -
     return None if row is None else _checkpoint(row, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A checkpoint with what is known around it."""
+
+    checkpoint: Checkpoint
+    held_by: str | None
+    """The process whose lease holds."""
+    lease_expires_at: datetime | None
+    succeeded_at: datetime | None
+
+
+async def read_standing(session: ReadSession, *, source: str, resource: str) -> Standing | None:
+    """None: nothing was read of it yet."""
+    held = EtlCheckpoint.lease_expires_at > func.clock_timestamp()
+    found = (await session.execute(select(EtlCheckpoint, held).where(*_key(source, resource)))).one_or_none()
+    if found is None:
+        return None
+    row, is_held = found
+    holder, until = (row.holder, row.lease_expires_at) if is_held else (None, None)
+    return Standing(_checkpoint(row, ""), holder, until, row.succeeded_at)
+
+
 async def renew_lease(session: WriteSession, checkpoint: Checkpoint, *, lease_seconds: float) -> bool:
     """False when the lease has been taken over."""
-    return await changed_rows(session, _held(checkpoint).values(**_lease_times(lease_seconds))) == 1
+    statement = _held().values(**_lease_times(lease_seconds))
+    return await changed_rows(session, statement, _lease_of(checkpoint)) == 1
 
 
 async def release_lease(session: WriteSession, checkpoint: Checkpoint, *, succeeded: bool) -> None:
@@ -73,7 +99,7 @@ async def release_lease(session: WriteSession, checkpoint: Checkpoint, *, succee
         succeeded: the resource is as its source has it, as of now.
     """
     as_of = {"succeeded_at": func.clock_timestamp()} if succeeded else {}
-    await session.execute(_held(checkpoint).values(holder=None, lease_expires_at=None, **as_of))
+    await session.execute(_held().values(holder=None, lease_expires_at=None, **as_of), _lease_of(checkpoint))
 
 
 async def read_fingerprints(session: ReadSession, checkpoint: Checkpoint) -> Fingerprints | None:
@@ -100,25 +126,40 @@ async def move_checkpoint(
         StoreConflictError: the lease was taken over, or the checkpoint is not
             where this run left it; the whole batch must roll back.
     """
-    table = EtlCheckpoint
-    statement = (
-        _held(before)
-        .where(table.batch_seq == before.batch_seq)
-        .values(
-            **asdict(after.cursor),
-            batch_seq=before.batch_seq + 1,
-            row_count=table.row_count + new_rows,
-            validators={token: asdict(value) for token, value in after.validators.items()},
-            request_hash=after.request_hash,
-            mapping_hash=after.mapping_hash,
-            pass_mapping_hash=after.pass_mapping_hash,
-            state=dict(after.state),
-            updated_at=func.now(),
-        )
-    )
+    values = place_values(after) | {
+        "validators": {token: asdict(value) for token, value in after.validators.items()},
+        "mapping_hash": after.mapping_hash,
+        "pass_mapping_hash": after.pass_mapping_hash,
+    }
     if fingerprints != "keep":
-        statement = statement.values(fingerprints=pack_fingerprints(fingerprints))
-    if await changed_rows(session, statement) != 1:
+        values["fingerprints"] = pack_fingerprints(fingerprints)
+    given = {f"to_{name}": value for name, value in values.items()}
+    return await _count_batch(session, before, after, new_rows, _of_batch(*values), given)
+
+
+async def count_batch(session: WriteSession, before: Checkpoint, after: Checkpoint, *, new_rows: int) -> Checkpoint:
+    """
+    The same for rows that did not come from where the checkpoint stands: it stays there.
+
+    Raises:
+        StoreConflictError: see `move_checkpoint`.
+    """
+    # Should nothing have been read live yet: of these rows it is known with which mapping they were made
+    known = func.coalesce(EtlCheckpoint.pass_mapping_hash, bindparam("known"))
+    statement = _of_batch().values(pass_mapping_hash=known)
+    return await _count_batch(session, before, after, new_rows, statement, {"known": after.pass_mapping_hash})
+
+
+async def _count_batch(
+    session: WriteSession,
+    before: Checkpoint,
+    after: Checkpoint,
+    new_rows: int,
+    statement: Update,
+    values: Mapping[str, Any],
+) -> Checkpoint:
+    given = {**_lease_of(before), "before_seq": before.batch_seq, "new_rows": new_rows, **values}
+    if await changed_rows(session, statement, given) != 1:
         raise StoreConflictError(
             f"{before.source}.{before.resource}: lost its lease (epoch {before.epoch}) to another process; "
             "this batch was not written"
@@ -126,17 +167,57 @@ async def move_checkpoint(
     return replace(after, batch_seq=before.batch_seq + 1, row_count=before.row_count + new_rows)
 
 
+def place_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where it stands, and in which body."""
+    return asdict(checkpoint.cursor) | {"state": dict(checkpoint.state), "request_hash": checkpoint.request_hash}
+
+
+def place_of(row: EtlCheckpoint) -> dict[str, Any]:
+    """The same, read."""
+    cursor = Cursor(row.page, row.position, row.page_token, row.byte_offset, row.prefix_hash)
+    return {"cursor": cursor, "state": row.state or {}, "request_hash": row.request_hash}
+
+
 def _key(source: str, resource: str) -> tuple[ColumnElement[bool], ...]:
     table = EtlCheckpoint
     return (table.source == source, table.resource == resource, table.partition == "", table.kind == KIND)
 
 
-def _held(checkpoint: Checkpoint) -> Update:
-    table = EtlCheckpoint
-    return update(table).where(
-        *_key(checkpoint.source, checkpoint.resource),
-        table.epoch == checkpoint.epoch,
-        table.holder == checkpoint.holder,
+def _held() -> Update:
+    """Of the checkpoint that `_lease_of` names, while that lease holds."""
+    held = _TABLE.c
+    return update(_TABLE).where(
+        held.source == bindparam("held_source"),
+        held.resource == bindparam("held_resource"),
+        held.partition == "",
+        held.kind == KIND,
+        held.epoch == bindparam("held_epoch"),
+        held.holder == bindparam("held_by"),
+    )
+
+
+def _lease_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "held_source": checkpoint.source,
+        "held_resource": checkpoint.resource,
+        "held_epoch": checkpoint.epoch,
+        "held_by": checkpoint.holder,
+    }
+
+
+@cache
+def _of_batch(*names: str) -> Update:
+    """One batch more, and these columns; made once: each batch sends it, and making it took a millisecond or two."""
+    held = _TABLE.c
+    return (
+        _held()
+        .where(held.batch_seq == bindparam("before_seq"))
+        .values(
+            batch_seq=held.batch_seq + 1,
+            row_count=held.row_count + bindparam("new_rows"),
+            updated_at=func.now(),
+            **{name: bindparam(f"to_{name}", type_=held[name].type) for name in names},
+        )
     )
 
 
@@ -153,10 +234,8 @@ def _checkpoint(row: EtlCheckpoint, holder: str) -> Checkpoint:
         epoch=row.epoch,
         batch_seq=row.batch_seq,
         row_count=row.row_count,
-        cursor=Cursor(row.page, row.position, row.page_token, row.byte_offset, row.prefix_hash),
         validators={token: Validators(**value) for token, value in (row.validators or {}).items()},
-        request_hash=row.request_hash,
         pass_mapping_hash=row.pass_mapping_hash,
         mapping_hash=row.mapping_hash,
-        state=row.state or {},
+        **place_of(row),
     )

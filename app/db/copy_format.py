@@ -7,7 +7,7 @@ call through a codec, and an event loop is held for a chunk at a time.
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
@@ -21,8 +21,6 @@ _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = struct.pack(">h", -1)
 _NULL: Final = struct.pack(">i", -1)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
 _pack_size: Final = struct.Struct(">i").pack
 _SIZES: Final = [_pack_size(size) for size in range(4096)]
 
@@ -45,7 +43,8 @@ _Type = _Fixed | _Varying
 
 
 def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds  # `//` takes a quarter longer
 
 
 _TYPES: Final[Mapping[type, _Type]] = {
@@ -83,8 +82,8 @@ def encode_rows(
     for name, values in columns.items():
         kind = types[name]
         # All that have one size, and no NULL, go through one struct: one call a row for all of them
-        if isinstance(kind, _Fixed) and None not in values:
-            packed[name] = kind
+        if (fixed := _as_fixed(kind, values)) is not None:
+            packed[name] = fixed
         else:
             others[name] = kind
     head = struct.pack(">h", len(types))
@@ -102,6 +101,18 @@ def encode_rows(
         yield _TRAILER
 
     return [*constants, *packed, *others], chunks()
+
+
+def _as_fixed(kind: _Type, values: Sequence[Any]) -> _Fixed | None:
+    """None: its values have several sizes, or are to be made into bytes first, or some are NULL."""
+    if None in values:
+        return None
+    if isinstance(kind, _Fixed):
+        return kind
+    if kind.to_bytes is not None or len(sizes := set(map(len, values))) != 1:
+        return None
+    size = sizes.pop()
+    return _Fixed(size, f"{size}s")
 
 
 def _packed(types: Mapping[str, _Fixed], part: Mapping[str, Sequence[Any]]) -> Iterable[bytes]:

@@ -38,7 +38,8 @@ ORDER BY raw.id DESC LIMIT :at_most
 """  # noqa: S608 -- likewise
 
 _RUN: Final = """
-SELECT id, tick_id, source, resource, trigger, status, started_at, finished_at, input, profile
+SELECT id, tick_id, source, resource, trigger, status, started_at, finished_at, input, profile,
+    profile ->> 'mapping' AS mapping_version, request_ledger
 FROM etl_runs WHERE id = :id
 """
 _TABLES: Final = ("raw_api_data", "raw_csv_data")
@@ -64,8 +65,8 @@ async def read_set_aside(session: ReadSession, *, source: str, source_id: str) -
     return await _of_both(session, _SET_ASIDE, {"source": source, "source_id": source_id, "at_most": MAX_SET_ASIDE})
 
 
-async def read_landing_run(session: ReadSession, run_id: int) -> dict[str, Any] | None:
-    """The run that landed a raw row; None when it was pruned."""
+async def read_run_behind(session: ReadSession, run_id: int) -> dict[str, Any] | None:
+    """The run that a row names; None when it was pruned."""
     row = (await session.execute(text(_RUN), {"id": run_id})).mappings().one_or_none()
     return None if row is None else dict(row)
 

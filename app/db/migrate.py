@@ -1,16 +1,21 @@
-"""Alembic, from inside the process: upgrade, downgrade, current."""
+"""
+Alembic, from inside the process: upgrade, downgrade, current.
+
+It is imported where there is something to migrate: that takes longer than all
+that a small run does, and mostly there is nothing.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from app.db.engine import Database
 from app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 log = structlog.get_logger()
 
@@ -24,7 +29,9 @@ def migrations_folder() -> Path:
     raise ConfigError(f"no migrations beside {package}: the installation is incomplete; install it again")
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     return config
@@ -36,7 +43,10 @@ async def upgrade(database: Database, revision: str = "head") -> None:
 
     Raises:
         StoreError: the database cannot be reached, or refused.
+        ConfigError: there is no such revision.
     """
+    if revision == "head" and await current_revision(database) == head_revision():
+        return
     await _migrate(database, "upgrade", revision)
 
 
@@ -51,17 +61,22 @@ async def current_revision(database: Database) -> str | None:
 
 
 def head_revision() -> str:
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    assert head is not None
-    return head
+    """Of the files' names, which begin with their revision and are numbered."""
+    return max(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("[0-9]*_*.py"))
 
 
 async def _migrate(database: Database, verb: str, revision: str) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
     def run(connection: Connection) -> tuple[str | None, str | None]:
         config = alembic_config()
         config.attributes["connection"] = connection  # env.py takes it from there and locks
         before = _revision(connection)
-        getattr(command, verb)(config, revision)
+        try:
+            getattr(command, verb)(config, revision)
+        except CommandError as error:
+            raise ConfigError(f"{revision}: {error}") from error
         return before, _revision(connection)
 
     async with database.connection() as connection:
@@ -71,4 +86,7 @@ async def _migrate(database: Database, verb: str, revision: str) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+        return None
+    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return revision

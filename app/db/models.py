@@ -232,4 +232,4 @@ class EtlRun(Model):
     input: Mapped[dict[str, Any] | None]
     findings: Mapped[list[Any] | None]
     profile: Mapped[dict[str, Any] | None]
-    request_ledger: Mapped[list[Any] | None]
+    request_ledger: Mapped[dict[str, Any] | None]

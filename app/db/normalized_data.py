@@ -1,37 +1,54 @@
-"""`normalized_data`: insert what is new by COPY, bring the rest up to date through a staging table."""
+"""`normalized_data`: insert what is new by COPY, bring the rest up to date by one statement."""
 
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
+from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, DateTime, LargeBinary, Table, Text, any_, bindparam, delete, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Double,
+    LargeBinary,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
-from app.db.engine import ReadSession, WriteSession
+from app.db.engine import ReadSession, WriteSession, driver_connection
+from app.db.errors import store_errors
 from app.db.models import NormalizedData
+from app.db.quick_reads import Compiled, compile_once
 from app.records import CurrentRow, DeletedRows, NormalizedRows
 
 _TABLE: Final = cast("Table", NormalizedData.__table__)
 
-_STAGING: Final = """
-CREATE TEMPORARY TABLE normalized_staging (
-    id bigint, raw_id bigint, run_id bigint, value double precision,
-    created_at timestamptz, updated_at timestamptz,
-    source text, source_id text, name text, description text, content_hash bytea
-) ON COMMIT DROP
-"""
-
 # A time that equals loaded_at is ours, not the source's: created_at then stays what it was.
-# Equal bytes come here only after a change of mapping, and are rewritten only if that changed the row.
+# Equal bytes come here after a change of mapping, and are rewritten only if that changed the row; or as a raw row of
+# their own, after another version that was set aside: then the row names that one.
+# Arrays, not a temporary table: one statement, and no rows of PostgreSQL's own catalog written for each batch.
 _UPSERT: Final = """
-WITH written AS (
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(
+        CAST(:id AS bigint[]), CAST(:raw_id AS bigint[]), CAST(:source_id AS text[]), CAST(:name AS text[]),
+        CAST(:value AS float8[]), CAST(:description AS text[]), CAST(CAST(:created_at AS text[]) AS timestamptz[]),
+        CAST(CAST(:updated_at AS text[]) AS timestamptz[]), CAST(:content_hash AS bytea[])
+    ) AS given (id, raw_id, source_id, name, value, description, created_at, updated_at, content_hash)
+), written AS (
     INSERT INTO normalized_data AS old
         (id, raw_id, run_id, value, created_at, updated_at, loaded_at,
          source, source_id, name, description, content_hash)
-    SELECT id, raw_id, run_id, value, coalesce(created_at, now()), coalesce(updated_at, now()), now(),
-           source, source_id, name, description, content_hash
-    FROM normalized_staging
+    SELECT id, raw_id, :run_id, value, coalesce(created_at, now()), coalesce(updated_at, now()), now(),
+           :source, source_id, name, description, content_hash
+    FROM given
     ORDER BY source_id
     ON CONFLICT (source, source_id) DO UPDATE SET
         raw_id = excluded.raw_id, run_id = excluded.run_id, value = excluded.value, name = excluded.name,
@@ -40,13 +57,25 @@ WITH written AS (
         created_at = CASE WHEN excluded.created_at = excluded.loaded_at THEN old.created_at ELSE excluded.created_at END
     WHERE (old.content_hash, old.name, old.value, old.description, old.deleted_at)
         IS DISTINCT FROM (excluded.content_hash, excluded.name, excluded.value, excluded.description, NULL::timestamptz)
+        OR old.raw_id <> excluded.raw_id
         OR excluded.updated_at NOT IN (excluded.loaded_at, old.updated_at)
         OR excluded.created_at NOT IN (excluded.loaded_at, old.created_at)
     RETURNING id
 )
-SELECT count(staged.id) AS inserted, count(*) - count(staged.id) AS updated
-FROM written LEFT JOIN normalized_staging AS staged USING (id)
+SELECT count(given.id) AS inserted, count(*) - count(given.id) AS updated
+FROM written LEFT JOIN given USING (id)
 """
+_TYPES: Final = {
+    "id": BigInteger,
+    "raw_id": BigInteger,
+    "source_id": Text,
+    "name": Text,
+    "value": Double,
+    "description": Text,
+    "created_at": Text,
+    "updated_at": Text,
+    "content_hash": LargeBinary,
+}
 
 
 _DELETE: Final = """
@@ -54,30 +83,35 @@ UPDATE normalized_data AS old
 SET deleted_at = now(), loaded_at = now(), run_id = :run_id, raw_id = gone.raw_id, content_hash = gone.content_hash,
     updated_at = coalesce(gone.updated_at, now())
 FROM unnest(CAST(:source_ids AS text[]), CAST(:raw_ids AS bigint[]), CAST(:hashes AS bytea[]),
-            CAST(:moments AS timestamptz[])) AS gone (source_id, raw_id, content_hash, updated_at)
+            CAST(CAST(:moments AS text[]) AS timestamptz[])) AS gone (source_id, raw_id, content_hash, updated_at)
 WHERE old.source = :source AND old.source_id = gone.source_id
 """
 
 
+@cache
+def _current() -> Compiled:
+    held = _TABLE.c
+    wanted = held.source_id == any_(bindparam("source_ids", type_=ARRAY(Text)))
+    return compile_once(
+        select(
+            held.source_id,
+            held.raw_id,
+            held.content_hash,
+            held.updated_at,
+            held.updated_at != held.loaded_at,
+            held.deleted_at.is_not(None),
+        ).where(held.source == bindparam("source", type_=Text), wanted)
+    )
+
+
 async def read_current(session: ReadSession, *, source: str, source_ids: Sequence[str]) -> dict[str, CurrentRow]:
     """What the table holds for these keys, deleted rows too."""
-    table = NormalizedData
-    statement = select(
-        table.source_id,
-        table.raw_id,
-        table.content_hash,
-        table.updated_at,
-        table.updated_at != table.loaded_at,
-        table.deleted_at.is_not(None),
-    ).where(
-        table.source == source,
-        table.source_id == any_(bindparam("source_ids", type_=ARRAY(Text))),
-    )
-    rows = await session.execute(statement, {"source_ids": list(source_ids)})
-    return {
-        key: CurrentRow(raw_id, content_hash, updated_at, dated, deleted)
-        for key, raw_id, content_hash, updated_at, dated, deleted in rows
-    }
+    connection, statement = await driver_connection(session), _current()
+    values = {"source": source, "source_ids": source_ids}
+    # Asked of the driver itself: many rows, and SQLAlchemy takes longer over each than PostgreSQL
+    with store_errors():
+        rows = await connection.fetch(statement.sql, *(values[name] for name in statement.names))
+    return {key: CurrentRow(*held) for key, *held in rows}
 
 
 async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int) -> int:
@@ -113,10 +147,13 @@ async def upsert_changed(session: WriteSession, rows: NormalizedRows, *, source:
     """
     if not rows:
         return 0, 0
-    await session.execute(text(_STAGING))
-    await copy_rows(session, _TABLE, _columns(rows), into="normalized_staging", source=source, run_id=run_id)
-    inserted, updated = (await session.execute(text(_UPSERT))).one()
-    await session.execute(text("DROP TABLE normalized_staging"))  # a transaction may hold several batches
+    columns = _columns(rows)
+    columns |= {name: _texts(columns[name]) for name in ("created_at", "updated_at")}
+    given: list[BindParameter[Any]] = [
+        bindparam(name, column, type_=ARRAY(_TYPES[name])) for name, column in columns.items()
+    ]
+    statement = text(_UPSERT).bindparams(*given, source=source, run_id=run_id)
+    inserted, updated = (await session.execute(statement)).one()
     return inserted, updated
 
 
@@ -133,12 +170,17 @@ async def delete_rows(session: WriteSession, rows: DeletedRows, *, source: str, 
         "source_ids": (rows.source_id, ARRAY(Text)),
         "raw_ids": (rows.raw_id, ARRAY(BigInteger)),
         "hashes": (rows.content_hash, ARRAY(LargeBinary)),
-        "moments": (rows.updated_at, ARRAY(DateTime(timezone=True))),
+        "moments": (_texts(rows.updated_at), ARRAY(Text)),
     }
     statement = text(_DELETE).bindparams(
         *(bindparam(name, value, type_=kind) for name, (value, kind) in given.items()), source=source, run_id=run_id
     )
     await session.execute(statement)
+
+
+def _texts(moments: Sequence[datetime | None]) -> list[str | None]:
+    """As text, for asyncpg takes the last microsecond of the year 9999 for PostgreSQL's infinity."""
+    return [None if moment is None else moment.isoformat() for moment in moments]
 
 
 def _columns(rows: NormalizedRows) -> dict[str, list[Any]]:

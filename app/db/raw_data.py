@@ -1,12 +1,25 @@
 """`raw_api_data` and `raw_csv_data`: append-only."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final, cast
 
-from sqlalchemy import BigInteger, LargeBinary, Table, Text, and_, any_, bindparam, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    column,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.bulk import copy_rows
@@ -87,12 +100,47 @@ async def read_unloaded(
     return {(source_id, content_hash): raw_id for source_id, content_hash, raw_id in rows}
 
 
+async def has_set_aside(session: ReadSession, *, kind: RawKind, source: str) -> bool:
+    """Whether any record of the source was ever rejected or filtered."""
+    table = TABLES[kind]
+    found = select(table.id).where(table.source == source, table.disposition != "loaded", _set_aside(table)).limit(1)
+    return (await session.execute(found)).scalar_one_or_none() is not None
+
+
+async def read_set_aside_since(
+    session: ReadSession, *, kind: RawKind, source: str, raw_ids: Mapping[str, int]
+) -> set[str]:
+    """
+    The keys of which a version was rejected or filtered after a raw row.
+
+    Args:
+        raw_ids: by key, that raw row.
+    """
+    table = TABLES[kind]
+    keys = bindparam(None, list(raw_ids), type_=ARRAY(Text))
+    ids = bindparam(None, list(raw_ids.values()), type_=ARRAY(BigInteger))
+    columns = (column("source_id", Text), column("raw_id", BigInteger))
+    given = func.unnest(keys, ids).table_valued(*columns, name="given").render_derived()
+    later = select(table.id).where(
+        table.source == source,
+        table.source_id == given.c.source_id,
+        table.disposition != "loaded",  # as the index has it
+        _set_aside(table),
+        table.id > given.c.raw_id,
+    )
+    return set((await session.execute(select(given.c.source_id).where(later.exists()))).scalars())
+
+
 async def read_payloads(session: ReadSession, *, kind: RawKind, source: str, raw_ids: Sequence[int]) -> dict[int, str]:
     """The payloads of raw rows, as they are stored, by their ids; those that are gone are missing."""
     table = TABLES[kind]
     wanted = table.id == any_(bindparam(None, raw_ids, type_=ARRAY(BigInteger)))
     rows = await session.execute(select(table.id, table.payload).where(table.source == source, wanted))
     return {row.id: row.payload for row in rows}
+
+
+def _set_aside(table: type[RawApiData] | type[RawCsvData]) -> ColumnElement[bool]:
+    return table.disposition.in_(("rejected", "filtered"))
 
 
 def _table(kind: RawKind) -> Table:

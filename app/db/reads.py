@@ -1,79 +1,16 @@
-"""What the API reads. Every function takes a ReadSession: one snapshot, no writes."""
+"""What the API reads of runs and checkpoints. Every function takes a ReadSession: one snapshot, no writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, case, func, or_, select, tuple_
+from sqlalchemy import case, func, select
 
 from app.db.engine import ReadSession
-from app.db.models import EtlCheckpoint, EtlRun, NormalizedData
-from app.records import TickStatus
-
-_SERVED = (
-    NormalizedData.id,
-    NormalizedData.source,
-    NormalizedData.source_id,
-    NormalizedData.name,
-    NormalizedData.value,
-    NormalizedData.description,
-    NormalizedData.created_at,
-    NormalizedData.updated_at,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class DataQuery:
-    """Which rows of `normalized_data`, in the order (source, id)."""
-
-    source: str | None = None
-    search: str | None = None
-    """Substring of name or description, case-insensitive."""
-    limit: int = 10
-    offset: int = 0
-    after: tuple[str, int] | None = None
-    """(source, id) of the last row already seen; instead of `offset`."""
-
-
-async def read_data(
-    session: ReadSession, query: DataQuery
-) -> Sequence[Row[int, str, str, str, float | None, str | None, datetime, datetime]]:
-    """One row more than `limit`, where there is one: the page's has_more."""
-    table = NormalizedData
-    statement = select(*_SERVED).where(*_conditions(query)).order_by(table.source, table.id).limit(query.limit + 1)
-    if query.after is not None:
-        statement = statement.where(tuple_(table.source, table.id) > tuple_(*query.after))
-    elif query.offset:
-        statement = statement.offset(query.offset)
-    return (await session.execute(statement)).all()
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far an answer reaches, in rows and in time."""
-
-    total: int
-    """Rows that the query has, exactly."""
-    as_of: datetime | None
-    """Every resource that it covers was up to date then, or later; None while one never was."""
-
-
-async def read_extent(session: ReadSession, query: DataQuery) -> Extent:
-    """
-    Read what the loader counted, committed with the rows themselves; count(*) is paid for a search only.
-    """
-    table = EtlCheckpoint
-    statement = select(
-        func.coalesce(func.sum(table.row_count), 0),
-        case((func.bool_and(table.succeeded_at.is_not(None)), func.min(table.succeeded_at))),
-    ).where(table.kind == "cursor")
-    if query.source is not None:
-        statement = statement.where(table.source == query.source)
-    total, as_of = (await session.execute(statement)).one()
-    if query.search is not None:
-        counted = select(func.count()).select_from(NormalizedData).where(*_conditions(query))
-        total = (await session.execute(counted)).scalar_one()
-    return Extent(int(total), as_of)
+from app.db.models import EtlCheckpoint, EtlRun
+from app.db.retention import TOTALS
+from app.records import BY_HAND, TickStatus
 
 
 async def read_successes(session: ReadSession) -> dict[str, datetime]:
@@ -81,21 +18,6 @@ async def read_successes(session: ReadSession) -> dict[str, datetime]:
     table = EtlCheckpoint
     statement = select(table.source, table.succeeded_at).where(table.kind == "cursor", table.succeeded_at.is_not(None))
     return {source: moment for source, moment in await session.execute(statement) if moment is not None}
-
-
-def _conditions(query: DataQuery) -> list[ColumnElement[bool]]:
-    table = NormalizedData
-    conditions: list[ColumnElement[bool]] = [table.deleted_at.is_(None)]
-    if query.source is not None:
-        conditions.append(table.source == query.source)
-    if query.search is not None:
-        conditions.append(
-            or_(
-                table.name.icontains(query.search, autoescape=True),
-                table.description.icontains(query.search, autoescape=True),
-            )
-        )
-    return conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +34,8 @@ _GOOD = EtlRun.status == "succeeded"
 
 
 async def read_last_tick(session: ReadSession) -> TickSummary:
-    newest = select(EtlRun.tick_id).order_by(EtlRun.created_at.desc()).limit(1).scalar_subquery()
+    runs_of_ticks = select(EtlRun.tick_id).where(EtlRun.trigger.not_in(BY_HAND))
+    newest = runs_of_ticks.order_by(EtlRun.created_at.desc()).limit(1).scalar_subquery()
     row = (
         await session.execute(
             select(
@@ -154,6 +77,7 @@ async def read_totals(session: ReadSession) -> Totals:
             case((func.bool_and(_GOOD), func.max(EtlRun.finished_at))).label("success_at"),
         )
         .group_by(EtlRun.tick_id)
+        .having(func.bool_or(EtlRun.trigger.not_in(BY_HAND)))
         .subquery()
     )
     records, seconds, count, success_at = (
@@ -174,11 +98,29 @@ async def read_totals(session: ReadSession) -> Totals:
             .limit(1)
         )
     ).one_or_none()
-    return Totals(
+    totals = Totals(
         records=int(records),
         seconds=float(seconds),
         ticks=count,
         last_success_at=success_at,
         last_failure_at=failure.finished_at if failure else None,
         last_failure_reason=f"{failure.source}: {failure.error_message or failure.status}" if failure else None,
+    )
+    pruned = (await session.execute(select(EtlCheckpoint.state).where(EtlCheckpoint.kind == TOTALS))).scalar()
+    return _with_pruned(totals, pruned) if pruned else totals
+
+
+def _with_pruned(totals: Totals, pruned: Mapping[str, Any]) -> Totals:
+    """The totals of the ticks that are here, and of those that were pruned."""
+    success_at, failure_at = (
+        datetime.fromisoformat(at) if (at := pruned[name]) else None for name in ("last_success_at", "last_failure_at")
+    )
+    failed_later = failure_at is not None and (totals.last_failure_at is None or failure_at > totals.last_failure_at)
+    return Totals(
+        records=totals.records + int(pruned["records"]),
+        seconds=totals.seconds + float(pruned["seconds"]),
+        ticks=totals.ticks + int(pruned["ticks"]),
+        last_success_at=max(filter(None, (totals.last_success_at, success_at)), default=None),
+        last_failure_at=failure_at if failed_later else totals.last_failure_at,
+        last_failure_reason=pruned["last_failure_reason"] if failed_later else totals.last_failure_reason,
     )

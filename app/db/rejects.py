@@ -20,7 +20,7 @@ SELECT raw.id, raw.source, raw.source_id, raw.reject_code, raw.reject_field, raw
     raw.page, raw.position, raw.extracted_at, raw.payload_encoding, left(raw.payload::text, 2000) AS payload
 FROM {table} AS raw
 WHERE raw.disposition = 'rejected' AND (CAST(:source AS text) IS NULL OR raw.source = :source)
-    AND NOT EXISTS (
+    AND (raw.reject_code = 'key_taken' OR NOT EXISTS (
         SELECT FROM normalized_data AS held
         WHERE held.source = raw.source AND held.source_id = raw.source_id AND held.raw_id > raw.id
     )
@@ -28,7 +28,7 @@ WHERE raw.disposition = 'rejected' AND (CAST(:source AS text) IS NULL OR raw.sou
         SELECT FROM {table} AS later
         WHERE later.source = raw.source AND later.source_id = raw.source_id
             AND later.disposition <> 'loaded' AND later.id > raw.id
-    )
+    ))
 """
 _FINGERPRINTED: Final = f"""
 WITH open AS ({_OPEN.format(table="raw_api_data")} UNION ALL {_OPEN.format(table="raw_csv_data")}),

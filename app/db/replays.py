@@ -76,11 +76,12 @@ FROM unnest(CAST(:ids AS bigint[]), CAST(:source_ids AS text[]), CAST(:dispositi
 WHERE raw.source = :source AND raw.id = said.id
 """
 
-_ORPHANED: Final = """
+# EXCEPT, not NOT EXISTS: just after a first load nobody has counted the rows, and a planner that takes them for a few
+# joins them by nested loops, which for 20,000 takes a minute.
+ORPHANED: Final = """
 SELECT EXISTS (
-    SELECT FROM normalized_data AS n
-    WHERE n.source = :source AND n.deleted_at IS NULL
-        AND NOT EXISTS (SELECT FROM {table} AS r WHERE r.source = n.source AND r.id = n.raw_id)
+    SELECT raw_id FROM normalized_data WHERE source = :source AND deleted_at IS NULL
+    EXCEPT SELECT id FROM {table} WHERE source = :source
 )
 """
 
@@ -180,7 +181,7 @@ async def read_newest_input(session: ReadSession, *, source: str) -> dict[str, A
 
 async def is_raw_whole(session: ReadSession | WriteSession, *, kind: RawKind, source: str) -> bool:
     """Whether every row that is served has its raw row still."""
-    orphaned = await session.execute(text(_ORPHANED.format(table=_name(kind))), {"source": source})
+    orphaned = await session.execute(text(ORPHANED.format(table=_name(kind))), {"source": source})
     return not orphaned.scalar_one()
 
 

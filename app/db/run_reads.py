@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import exists, or_, select
 
 from app.db.engine import ReadSession
-from app.db.models import EtlRun
+from app.db.models import EtlCheckpoint, EtlRun, NormalizedData, RawApiData, RawCsvData
 
 _OPEN: Final = ("queued", "running")
 _HEAVY: Final = {"input", "findings", "profile", "request_ledger"}
@@ -52,3 +52,12 @@ async def find_running(session: ReadSession, source: str) -> int | None:
     """The run of a resource that is in progress."""
     statement = select(EtlRun.id).where(EtlRun.source == source, EtlRun.status.in_(_OPEN)).order_by(EtlRun.id.desc())
     return (await session.execute(statement.limit(1))).scalar_one_or_none()
+
+
+async def was_seen(session: ReadSession, source: str) -> bool:
+    """Whether anything here is of a resource of that name, which may be described no more."""
+    tables = (EtlCheckpoint, EtlRun, NormalizedData, RawApiData, RawCsvData)
+    found: bool = (
+        await session.execute(select(or_(*(exists().where(one.source == source) for one in tables))))
+    ).scalar_one()
+    return found

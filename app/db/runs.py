@@ -1,20 +1,23 @@
 """`etl_runs`: one row per run, and what can be said over all of them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Table, Update, bindparam, func, insert, select, update
 
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import EtlRun
 from app.db.results import changed_rows
-from app.records import Checkpoint, Counts, Outcome, RunStatus, Traffic, Trigger
+from app.records import BY_HAND, Checkpoint, Counts, Outcome, RunStatus, Traffic, Trigger
 
 
-async def open_run(session: WriteSession, checkpoint: Checkpoint, *, tick_id: UUID, trigger: Trigger) -> int:
+async def open_run(
+    session: WriteSession, checkpoint: Checkpoint, *, tick_id: UUID, trigger: Trigger, partition: str = ""
+) -> int:
     """
     Record that a run begins; a run of the same resource that its process left open is closed as crashed.
 
@@ -38,6 +41,7 @@ async def open_run(session: WriteSession, checkpoint: Checkpoint, *, tick_id: UU
         tick_id=tick_id,
         source=checkpoint.source,
         resource=checkpoint.resource,
+        partition=partition,
         trigger=trigger,
         status="running",
         holder=checkpoint.holder,
@@ -51,9 +55,17 @@ async def open_run(session: WriteSession, checkpoint: Checkpoint, *, tick_id: UU
 
 async def add_counts(session: WriteSession, run_id: int, counts: Counts) -> None:
     """Add one batch's counters, in the batch's transaction."""
-    added: dict[str, Any] = {name: getattr(EtlRun, name) + count for name, count in asdict(counts).items() if count}
-    await session.execute(
-        update(EtlRun).where(EtlRun.id == run_id).values(heartbeat_at=func.clock_timestamp(), **added)
+    added = {f"more_{name}": count for name, count in asdict(counts).items()}
+    await session.execute(_adding(), {"of_run": run_id, **added})
+
+
+@cache
+def _adding() -> Update:
+    """Made once: each batch sends it."""
+    table = cast("Table", EtlRun.__table__)
+    added = {item.name: table.c[item.name] + bindparam(f"more_{item.name}") for item in fields(Counts)}
+    return (
+        update(table).where(table.c.id == bindparam("of_run")).values({"heartbeat_at": func.clock_timestamp(), **added})
     )
 
 
@@ -97,6 +109,7 @@ async def close_run(
     input: Mapping[str, Any],  # noqa: A002 -- the column's name
     findings: list[Any],
     profile: Mapping[str, Any],
+    request_ledger: Mapping[str, Any],
 ) -> None:
     """Record how a run ended; a run that was closed already (as crashed, by a successor) stays as it is."""
     await session.execute(
@@ -117,6 +130,7 @@ async def close_run(
             input=dict(input),
             findings=findings,
             profile=dict(profile),
+            request_ledger=dict(request_ledger),
         )
     )
 
@@ -140,10 +154,10 @@ async def close_orphans(session: WriteSession, *, lease_seconds: float) -> int:
 
 
 async def last_starts(session: ReadSession) -> dict[str, datetime]:
-    """When the last run of each resource began, by the resource's name; a replay asks its source for nothing."""
+    """When the last run of each resource began, by the resource's name; not one that leaves the live pass alone."""
     statement = (
         select(EtlRun.source, func.max(EtlRun.started_at))
-        .where(EtlRun.started_at.is_not(None), EtlRun.trigger != "replay")
+        .where(EtlRun.started_at.is_not(None), EtlRun.trigger.not_in((*BY_HAND, "backfill")))
         .group_by(EtlRun.source)
     )
     return {source: started_at for source, started_at in await session.execute(statement) if started_at is not None}

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
-import orjson
 import structlog
 from yarl import URL
 
@@ -19,13 +18,14 @@ from app.extract.actions import failure, find_action
 from app.extract.addresses import check_url, next_hop
 from app.extract.auth import Authenticator, OutgoingRequest, sent_url
 from app.extract.breaker import Breakers
+from app.extract.calls import Call
 from app.extract.http_body import Body, Response, RestOf, read_links, read_page
 from app.extract.http_errors import excerpt, redact, source_errors
 from app.extract.limits import Limiter
 from app.extract.manners import Manners
 from app.extract.page_request import PageRequest
 from app.extract.rate_headers import read_budget
-from app.extract.requests import add_type
+from app.extract.requests import outgoing_request
 from app.extract.retry import RetryPolicy, parse_retry_after
 from app.records import Traffic, Validators
 from app.settings.proxies import proxy_for
@@ -90,18 +90,20 @@ class SourceClient:
             SourceRefusedError: a status that will not change by itself.
             SourceMalformedError: a body that is too large, or cut.
         """
-        outgoing = self._outgoing(request, validators)
+        outgoing = outgoing_request(request, headers=self._manners.headers, validators=validators)
+        call = Call(traffic, request.given.params)
 
         async def once() -> Response:
             with source_errors(outgoing.url):
                 # aiohttp's own total would begin anew with each hop
                 async with asyncio.timeout(self._manners.total_timeout_seconds):
-                    return await self._page(outgoing, validators, traffic)
+                    return await self._page(outgoing, validators, call)
 
         try:
-            return await self._patiently(once, url=outgoing.url, traffic=traffic)
+            response = await self._patiently(once, url=outgoing.url, call=call)
         except IgnoredError:
-            return Response(200, ignored=True)
+            response = Response(200, ignored=True)
+        return replace(response, asked=call.asked)
 
     @asynccontextmanager
     async def open_body(
@@ -114,16 +116,18 @@ class SourceClient:
         error, and the next run goes on from the checkpoint. Where `rest` is
         given, no more is asked for; the body says where it begins.
         """
-        outgoing = self._outgoing(PageRequest(url), validators)
+        outgoing = outgoing_request(PageRequest(url), headers=self._manners.headers, validators=validators)
+        call = Call(traffic, parse_qsl(urlsplit(url).query))
 
         async def open_once(headers: Mapping[str, str]) -> aiohttp.ClientResponse:
             asked = replace(outgoing, headers={**outgoing.headers, **headers})
 
             async def once() -> aiohttp.ClientResponse:
                 with source_errors(url):
-                    return await self._open(asked, conditional=bool(validators), traffic=traffic)
+                    return await self._open(asked, conditional=bool(validators), call=call)
 
-            return await self._patiently(once, url=url, traffic=traffic)
+            call.attempt = 1
+            return await self._patiently(once, url=url, call=call)
 
         response = await open_once(rest.headers if rest else {})
         goes_on = rest is not None and rest.is_answered_by(response)
@@ -134,44 +138,24 @@ class SourceClient:
             if response.status == 304 and validators is not None:
                 traffic.bytes_saved += validators.size_bytes
             offset = rest.offset if rest and goes_on else 0
-            body = Body(response, url=url, traffic=traffic, patience=self._manners, offset=offset)
+            body = Body(response, url=url, call=call, patience=self._manners, offset=offset)
             yield None if response.status == 304 else body
         finally:
             response.close()
 
-    def _outgoing(self, request: PageRequest, validators: Validators | None) -> OutgoingRequest:
-        headers = dict(self._manners.headers)
-        if "accept" not in map(str.lower, headers):
-            headers["Accept"] = "application/json, text/csv;q=0.9, */*;q=0.1"
-        if validators is not None and validators.etag:
-            headers["If-None-Match"] = validators.etag
-        if validators is not None and validators.last_modified:
-            headers["If-Modified-Since"] = validators.last_modified
-        body: bytes | None = None
-        if request.json is not None:
-            body = orjson.dumps(request.json)
-            add_type(headers, "application/json")
-        elif request.form is not None:
-            body = urlencode(request.form).encode()
-            add_type(headers, "application/x-www-form-urlencoded")
-        return OutgoingRequest(request.method, request.url, request.params, headers, body)
-
-    async def _patiently(self, once: Callable[[], Awaitable[T]], *, url: str, traffic: Traffic) -> T:
+    async def _patiently(self, once: Callable[[], Awaitable[T]], *, url: str, call: Call) -> T:
         started = monotonic()
-        attempt = 1
         while True:
             try:
                 return await once()
             except SourceBusyError:
                 raise
             except SourceUnavailableError as error:
-                await self._wait_or_raise(error, url=url, attempt=attempt, started=started, traffic=traffic)
-                attempt += 1
+                await self._wait_or_raise(error, url=url, call=call, started=started)
+                call.attempt += 1
 
-    async def _wait_or_raise(
-        self, error: SourceUnavailableError, *, url: str, attempt: int, started: float, traffic: Traffic
-    ) -> None:
-        elapsed = monotonic() - started
+    async def _wait_or_raise(self, error: SourceUnavailableError, *, url: str, call: Call, started: float) -> None:
+        elapsed, attempt = monotonic() - started, call.attempt
         decision = self._retry.decide(error, attempt=attempt, elapsed_seconds=elapsed, rng=self._rng)
         asked = error.retry_after_seconds
         if decision.action == "reschedule":
@@ -184,20 +168,20 @@ class SourceClient:
             raise SourceUnavailableError(f"{error} ({tried})", retry_after_seconds=asked) from error
         reason = "retry" if asked is None else "retry_after"
         log.info("retry", url=redact(url), attempt=attempt, wait_seconds=round(decision.seconds, 3), reason=str(error))
-        traffic.retries += 1
-        traffic.waited(reason, decision.seconds)
+        call.traffic.retries += 1
+        call.traffic.waited(reason, decision.seconds)
         await asyncio.sleep(decision.seconds)
 
-    async def _page(self, outgoing: OutgoingRequest, validators: Validators | None, traffic: Traffic) -> Response:
-        response = await self._open(outgoing, conditional=bool(validators), traffic=traffic)
+    async def _page(self, outgoing: OutgoingRequest, validators: Validators | None, call: Call) -> Response:
+        response = await self._open(outgoing, conditional=bool(validators), call=call)
         what = f"{outgoing.method} {redact(outgoing.url)}"
         page = Response(response.status)
         try:
             links, has_links = read_links(response, what), "Link" in response.headers
             if response.status == 304:
-                traffic.bytes_saved += validators.size_bytes if validators else 0
+                call.traffic.bytes_saved += validators.size_bytes if validators else 0
                 return Response(304, links=links, has_links=has_links)
-            body = Body(response, url=outgoing.url, traffic=traffic, patience=self._manners)
+            body = Body(response, url=outgoing.url, call=call, patience=self._manners)
             page = await read_page(response, body, self._manners)
             if action := self._action(response.status, page.body):
                 page = self._act(action, what, response.status)
@@ -206,10 +190,12 @@ class SourceClient:
                 response.close()
         return replace(page, links=links, has_links=has_links, ignored=page.ignored or response.status == 204)
 
-    async def _open(self, outgoing: OutgoingRequest, *, conditional: bool, traffic: Traffic) -> aiohttp.ClientResponse:
+    async def _open(self, outgoing: OutgoingRequest, *, conditional: bool, call: Call) -> aiohttp.ClientResponse:
         """An answer whose status is a success; credentials are renewed once when the source refuses them."""
         for renewed in (False, True):
-            response = await self._send(await self._auth.apply(outgoing), traffic)
+            response = await self._send(
+                await self._auth.apply(outgoing), call, shown=str(sent_url(outgoing.url, outgoing.params))
+            )
             try:
                 if not await self._is_success(response, outgoing, conditional=conditional, renewed=renewed):
                     response.close()
@@ -220,25 +206,26 @@ class SourceClient:
             return response
         raise AssertionError("the second answer is judged without renewal")
 
-    async def _send(self, outgoing: OutgoingRequest, traffic: Traffic) -> aiohttp.ClientResponse:
+    async def _send(self, outgoing: OutgoingRequest, call: Call, *, shown: str) -> aiohttp.ClientResponse:
         """Follow redirects by hand: each hop is checked, and credentials stay with their origin."""
         url, headers, method, body = outgoing.url, dict(outgoing.headers), outgoing.method, outgoing.body
         params = outgoing.params
         for _ in range(MAX_HOPS + 1):
             check_url(url)
-            response = await self._exchange(method, sent_url(url, params), headers, body, traffic)
+            sent = sent_url(url, params)
+            response = await self._exchange(method, sent, headers, body, call, shown=shown)
             location = response.headers.get("Location")
             if response.status not in {301, 302, 303, 307, 308} or location is None:
                 return response
             response.close()
             if response.status == 303 or (response.status in {301, 302} and method == "POST"):
                 method, body = "GET", None
-            url, headers = next_hop(str(sent_url(url, params)), location, headers)
-            params = ()
+            url, headers = next_hop(str(sent), location, headers)
+            params, shown = (), url
         raise SourceRefusedError(f"{outgoing.method} {redact(outgoing.url)}: more than {MAX_HOPS} redirects")
 
     async def _exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, traffic: Traffic
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, call: Call, *, shown: str
     ) -> aiohttp.ClientResponse:
         """One request, when the limits allow it, and its answer's head."""
         breaker = self._breakers.of(str(url))
@@ -247,13 +234,13 @@ class SourceClient:
         )
         async with self._limiter.slot() as waited_seconds:
             if waited_seconds > SHORT_WAIT_SECONDS:
-                traffic.waited("rate_limit", waited_seconds)
+                call.traffic.waited("rate_limit", waited_seconds)
             try:
                 breaker.check()
             except SourceUnavailableError as error:
                 # To wait here would hold up the run; the scheduler comes back when the host may be asked again
                 raise SourceBusyError(str(error), retry_after_seconds=error.retry_after_seconds) from None
-            traffic.requests += 1
+            asked, began = call.begin(method, shown), monotonic()
             try:
                 response = await self._session.request(
                     method,
@@ -268,11 +255,15 @@ class SourceClient:
                 breaker.abandoned()
                 raise
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                breaker.failed(type(error).__name__)
+                asked.error = type(error).__name__
+                breaker.failed(asked.error)
                 raise
             except BaseException:
                 breaker.abandoned()
                 raise
+            finally:
+                asked.seconds = monotonic() - began
+        asked.status = response.status
         breaker.answered(response.status)
         if budget := read_budget(response.headers, now=utc_now()):
             self._limiter.learn(budget)

@@ -1,5 +1,6 @@
 """A CSV file, over HTTP or on disk → pages, in memory that does not grow with the file."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,16 +20,27 @@ from app.extract.csv_stretches import StretchCutter
 from app.extract.decompress import decompressed
 from app.extract.http_body import RestOf, is_strong
 from app.extract.http_errors import redact
+from app.extract.parts import in_parts
 from app.extract.prefix_hash import PrefixCheck, PrefixHash
-from app.records import Checkpoint, Cursor, Fingerprints, Page, ReadFingerprints, Records, Traffic, Validators
+from app.records import (
+    AskedRequest,
+    Checkpoint,
+    Cursor,
+    Fingerprints,
+    Page,
+    ReadFingerprints,
+    Records,
+    Traffic,
+    Validators,
+)
 from app.sources.csv_format import FileSpec
 from app.sources.resource import ResourceSpec
 from app.sources.tables import CsvResource
 
 log = structlog.get_logger()
 
-PART_BYTES: Final = 512 * 1024
-"""Cut at once: about 5,000 rows of 100 bytes."""
+PART_BYTES: Final = 480 * 1024
+"""Cut at once: about 5,000 rows of 100 bytes, a batch."""
 
 BEGINNING_BYTES: Final = 1024 * 1024
 """Of a body that is gone on with: read again for its header, encoding and dialect."""
@@ -50,6 +62,7 @@ class _Body:
     """Of the first byte."""
     has_ranges: bool = True
     """Whether offsets in what we read are offsets in what was sent."""
+    asked: AskedRequest | None = None
 
     @property
     def proven(self) -> Validators:
@@ -135,14 +148,15 @@ class _Reading:
         self._body = body
         self._state = state
         self._packed = PackedCheck(spec.table.file.compression)
-        self._parts = _joined(
+        self._parts = in_parts(
             decompressed(
                 self._packed.watched(body.parts),
                 # In the middle of a file, what looks like the mark of an archive is none
                 "none" if body.offset else spec.table.file.compression,
                 max_bytes=max_bytes - body.offset,
                 what=self._what,
-            )
+            ),
+            PART_BYTES,
         )
         self._rest = b""
         self._prefix = PrefixHash()
@@ -196,9 +210,9 @@ class _Reading:
         held = self._rest
         async for part in self._parts:
             if held:
-                yield self._page(self._cutter.feed(held))
+                yield self._page(await asyncio.to_thread(self._cutter.feed, held))
             held = part
-        page = self._page(self._cutter.feed(held, final=True), last=True)
+        page = self._page(await asyncio.to_thread(self._cutter.feed, held, final=True), last=True)
         if self._cutter.header is None:
             raise SourceMalformedError(f"{self._what}: no line of CSV at all; expected at least a header")
         yield page
@@ -212,6 +226,8 @@ class _Reading:
             byte_offset=before.byte_offset + len(cut.body),
             prefix_hash=str(self._prefix),
         )
+        if self._body.asked is not None:
+            self._body.asked.brings(self._cursor.page)
         plain = self._body.has_ranges and not self._packed.is_packed
         return Page(
             number=self._cursor.page,
@@ -241,18 +257,24 @@ async def _open(
 ) -> AsyncIterator[_Body | None]:
     """The body, or no more than the rest of it; None when it is the one that `saved` describes."""
     if file.url.lower().startswith(("http://", "https://")):
-        asked = rest if rest and is_strong(rest.etag) else None
-        async with client.open_body(file.url, validators=saved, rest=asked, traffic=traffic) as remote:
+        ranged = rest if rest and is_strong(rest.etag) else None
+        async with client.open_body(file.url, validators=saved, rest=ranged, traffic=traffic) as remote:
             if remote is None:
                 yield None
             else:
-                ranges = not remote.is_encoded
-                received = traffic.bytes_received
                 yield _Body(
-                    remote.parts(), remote.validators, remote.size_bytes, traffic, received, remote.offset, ranges
+                    remote.parts(),
+                    remote.validators,
+                    remote.size_bytes,
+                    traffic,
+                    received_before=traffic.bytes_received,
+                    offset=remote.offset,
+                    has_ranges=not remote.is_encoded,
+                    asked=remote.asked,
                 )
         return
     traffic.requests += 1
+    asked = traffic.ledger.add(at=utc_now(), method="READ", url=file.url)
     try:
         stat = await aiofiles.os.stat(file.url)
         validators = Validators(etag=f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}")
@@ -266,7 +288,8 @@ async def _open(
         async with aiofiles.open(file.url, "rb") as opened:
             await opened.seek(offset)
             received = traffic.bytes_received
-            yield _Body(_file_parts(opened, traffic), validators, stat.st_size, traffic, received, offset)
+            parts = _file_parts(opened, traffic, asked)
+            yield _Body(parts, validators, stat.st_size, traffic, received, offset, asked=asked)
     except FileNotFoundError:
         raise SourceUnavailableError(
             f"{file.url}: no such file; file.url (CSV_URL for the built-in source) takes an http(s) URL or a path"
@@ -277,21 +300,8 @@ async def _open(
         ) from None
 
 
-async def _file_parts(file: AsyncBufferedReader, traffic: Traffic) -> AsyncIterator[bytes]:
+async def _file_parts(file: AsyncBufferedReader, traffic: Traffic, asked: AskedRequest) -> AsyncIterator[bytes]:
     while part := await file.read(PART_BYTES):
         traffic.bytes_received += len(part)
+        asked.bytes += len(part)
         yield part
-
-
-async def _joined(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in parts of about PART_BYTES: the network's own are a hundred times smaller."""
-    held: list[bytes] = []
-    size = 0
-    async for part in parts:
-        held.append(part)
-        size += len(part)
-        if size >= PART_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)

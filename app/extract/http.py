@@ -19,6 +19,7 @@ from app.extract.http_body import read_bounded
 from app.extract.http_errors import redact, source_errors
 from app.extract.limits import Limiters
 from app.extract.manners import Manners
+from app.extract.relayed import RelayedConnector
 from app.extract.retry import RetryPolicy
 from app.settings.proxies import proxy_for
 from app.settings.sources import HttpSettings
@@ -91,7 +92,9 @@ class Fetcher:
                 headers={"User-Agent": f"etl-river/{__version__}"},
                 # DummyCookieJar: one source's cookie is not another source's business
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=guarded_connector(lambda host: hosts is None or host in hosts),
+                connector=RelayedConnector(relay)
+                if (relay := self._settings.fault_relay)
+                else guarded_connector(lambda host: hosts is None or host in hosts),
                 # Not trust_env, which would read ~/.netrc and send its passwords unasked
                 trust_env=False,
             )

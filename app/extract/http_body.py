@@ -10,10 +10,11 @@ import aiohttp
 
 from app.clock import monotonic
 from app.errors import SourceMalformedError, SourceUnavailableError
+from app.extract.calls import Call
 from app.extract.decompress import decompressed
 from app.extract.http_errors import redact, source_errors
 from app.extract.link_header import parse_links
-from app.records import Traffic, Validators
+from app.records import AskedRequest, Validators
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
 BEGINNING_BYTES: Final = 8 * 1024 * 1024
@@ -51,6 +52,8 @@ class Response:
     """Nothing of it counts: no records, and no page after it."""
     rest: "Remainder | None" = None
     """What follows `body`, where that is only the beginning; whoever takes the answer closes it."""
+    asked: AskedRequest | None = None
+    """The request that it answers."""
 
     @property
     def not_modified(self) -> bool:
@@ -104,13 +107,14 @@ class Body:
         response: aiohttp.ClientResponse,
         *,
         url: str,
-        traffic: Traffic,
+        call: Call,
         patience: Patience,
         offset: int = 0,
     ) -> None:
         self._response = response
         self._url = url
-        self._traffic = traffic
+        self._traffic = call.traffic
+        self.asked = call.asked
         self._patience = patience
         self._received_bytes = 0
         self.what = f"{response.method} {redact(url)}"
@@ -152,6 +156,9 @@ class Body:
             window_bytes += len(part)
             self._received_bytes += len(part)
             self._traffic.bytes_received += len(part)
+            if self.asked is not None:
+                self.asked.bytes += len(part)
+                self.asked.seconds += seconds
             self._check_pace(waited, window_waited, window_bytes)
             if window_waited >= self._patience.read_timeout_seconds:
                 window_waited, window_bytes = 0.0, 0

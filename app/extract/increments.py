@@ -1,5 +1,6 @@
 """What changed since: the value to ask from, and the largest value seen. No I/O."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -7,7 +8,8 @@ from typing import Any, Final
 
 import jmespath
 
-from app.errors import SourceMalformedError
+from app.clock import in_utc
+from app.errors import OrderError, SourceMalformedError
 from app.records import Records
 from app.sources.rest import Incremental
 
@@ -44,19 +46,26 @@ class Increment:
     Args:
         progress: as the checkpoint stands.
         now: when the run began.
+        strict: records before `initial_value` are left out, as those from `end_value` on always are.
     """
 
     spec: Incremental
     progress: Progress
     now: datetime
+    strict: bool = False
+    left_out: int = field(init=False, default=0)
+    """Records that a source sent although they are not in the range."""
     _largest: Value | None = field(init=False, default=None)
     _newest_read: Value | None = field(init=False, default=None)
     ordered: bool = field(init=False)
     """Every page may move the checkpoint."""
+    in_order: bool = field(init=False)
+    """So far they come as `row_order` says."""
     _find: Callable[[Any], Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.ordered = self.spec.row_order == "asc"
+        self.in_order = self.spec.row_order is not None
         self._largest = None if self.progress.pending is None else self._stored(self.progress.pending)
         self._find = jmespath.compile(self.spec.cursor_path).search
 
@@ -68,7 +77,8 @@ class Increment:
             return initial
         value = self._stored(self.progress.value)
         if isinstance(value, datetime) and self.spec.lookback_window:
-            value -= timedelta(seconds=self.spec.lookback_window)
+            earliest = datetime.min.replace(tzinfo=UTC)
+            value -= min(timedelta(seconds=self.spec.lookback_window), value - earliest)
             if isinstance(initial, datetime):
                 value = max(value, initial)
         return value
@@ -91,6 +101,16 @@ class Increment:
         return {f"incremental.{name}": self.write(value) for name, value in both.items() if value is not None}
 
     @property
+    def has_passed_range(self) -> bool:
+        """The source sends what was read last in the order of its values, and no later record can be in the range."""
+        newest, end, initial = self._newest_read, self.end, self._given(self.spec.initial_value)
+        if newest is None or not self.in_order:
+            return False
+        if self.spec.row_order == "asc":
+            return end is not None and newest >= end  # type: ignore[operator]
+        return self.strict and initial is not None and newest < initial  # type: ignore[operator]
+
+    @property
     def is_without_values(self) -> bool:
         """No record had one, and it is not said that this is right."""
         return self._newest_read is None and self.spec.on_cursor_value_missing == "include"
@@ -102,7 +122,9 @@ class Increment:
         Raises:
             SourceMalformedError: a value is missing and `on_cursor_value_missing` is raise.
         """
-        start = self.start
+        start, end = self.start, self.end
+        begin = self._given(self.spec.initial_value) if self.strict else None
+        outside: set[int] = set()
         for at, fields in enumerate(records.fields):
             if fields is None:
                 continue
@@ -110,13 +132,24 @@ class Increment:
             if value is None:
                 self._missing(records, at)
                 continue
+            self._note_order(value)
+            if (end is not None and value >= end) or (begin is not None and value < begin):  # type: ignore[operator]
+                outside.add(at)
+                continue
             if self.spec.range_start == "open" and start is not None and value <= start:  # type: ignore[operator]
                 records.filtered.add(at)
-            if self._newest_read is not None and value < self._newest_read:  # type: ignore[operator]
-                self.ordered = False
-            self._newest_read = value
             if self._largest is None or value > self._largest:  # type: ignore[operator]
                 self._largest = value
+        if outside:
+            self.left_out += len(outside)
+            records.drop(outside)
+
+    def _note_order(self, value: Value) -> None:
+        if self._newest_read is not None and value != self._newest_read:
+            rises: bool = value > self._newest_read  # type: ignore[operator]
+            self.ordered &= rises
+            self.in_order &= rises == (self.spec.row_order == "asc")
+        self._newest_read = value
 
     def progress_after(self, *, last: bool, window_end: datetime | None = None) -> Progress:
         """
@@ -194,10 +227,7 @@ class Increment:
         return self._parsed(value)
 
     def _stored(self, text: str) -> Value:
-        kind = self.spec.cursor_type
-        if kind == "datetime":
-            return datetime.fromisoformat(text)
-        return int(text) if kind == "integer" else text
+        return _read_stored(self.spec, text)
 
     def _moment(self, given: Any) -> datetime | None:
         style = self.spec.cursor_format
@@ -211,6 +241,39 @@ class Increment:
         except (TypeError, ValueError, OverflowError, OSError):
             return None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def read_value(spec: Incremental, text: str) -> str:
+    """
+    A value of the cursor as somebody writes it, as a checkpoint holds it.
+
+    Times are ISO 8601, in UTC where they have no offset, whatever the source's own format is.
+
+    Raises:
+        OrderError: it is no value of the cursor's type.
+    """
+    if spec.cursor_type == "datetime":
+        try:
+            return _store(in_utc(datetime.fromisoformat(text)))
+        except ValueError:
+            raise OrderError(f"{text!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    if spec.cursor_type == "integer" and not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise OrderError(f"{text!r} is no integer, and incremental.cursor_type is integer")
+    if not text:
+        raise OrderError("an empty text is no value of a cursor")
+    return text
+
+
+def is_before(spec: Incremental, value: str, other: str) -> bool:
+    """Of two values as a checkpoint holds them."""
+    first, second = (_read_stored(spec, one) for one in (value, other))
+    return first < second  # type: ignore[operator]
+
+
+def _read_stored(spec: Incremental, text: str) -> Value:
+    if spec.cursor_type == "datetime":
+        return datetime.fromisoformat(text)
+    return int(text) if spec.cursor_type == "integer" else text
 
 
 def _store(value: Value) -> str:

@@ -4,10 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+import orjson
+
+from app.extract.auth import OutgoingRequest
 from app.extract.page_request import Given, PageRequest, Params
 from app.extract.scopes import Scope
+from app.records import Validators
 from app.sources.resource import ResourceSpec
 from app.sources.tables import RestResource
 from app.sources.values import fill, placeholders
@@ -48,6 +52,31 @@ def _build(spec: ResourceSpec, scope: Scope, values: Mapping[str, str]) -> PageR
         form=form,
         method=endpoint.method,
     )
+
+
+def outgoing_request(
+    request: PageRequest, *, headers: Mapping[str, str], validators: Validators | None
+) -> OutgoingRequest:
+    """
+    Args:
+        headers: of the source.
+        validators: make it conditional.
+    """
+    headers = dict(headers)
+    if "accept" not in map(str.lower, headers):
+        headers["Accept"] = "application/json, text/csv;q=0.9, */*;q=0.1"
+    if validators is not None and validators.etag:
+        headers["If-None-Match"] = validators.etag
+    if validators is not None and validators.last_modified:
+        headers["If-Modified-Since"] = validators.last_modified
+    body: bytes | None = None
+    if request.json is not None:
+        body = orjson.dumps(request.json)
+        add_type(headers, "application/json")
+    elif request.form is not None:
+        body = urlencode(request.form).encode()
+        add_type(headers, "application/x-www-form-urlencoded")
+    return OutgoingRequest(request.method, request.url, request.params, headers, body)
 
 
 def add_type(headers: dict[str, str], content_type: str) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from app.errors import SourceMalformedError
 from app.extract.ahead import Requests, validator_key
+from app.extract.bounds import is_enough, refuse_circle, refuse_more
 from app.extract.client import SourceClient
 from app.extract.ending import Ending
 from app.extract.http_body import Response
@@ -96,7 +97,7 @@ class _Walk:
     _given: PaginatorSpec | None = field(init=False)
     _ending: Ending = field(init=False)
     _bounded: bool = False
-    """A walk ended at max_pages or max_records: there may be more."""
+    """A walk ended at max_pages, at max_records or past the range that is asked for: there may be more."""
 
     def __post_init__(self) -> None:
         assert isinstance(self.spec.table, RestResource)
@@ -114,7 +115,10 @@ class _Walk:
         if endpoint.incremental is not None:
             scoped = bool(parent_fields(endpoint) or endpoint.partitions)
             resumed = self.checkpoint.cursor.page > 0
-            self.increments = Increments(endpoint.incremental, state, self.now, scoped=scoped, resumed=resumed)
+            strict = self.spec.backfill is not None
+            self.increments = Increments(
+                endpoint.incremental, state, self.now, scoped=scoped, resumed=resumed, strict=strict
+            )
             if endpoint.window_seconds is not None:
                 self.increments.current.ordered = False  # the order of one walk says nothing about the next
 
@@ -163,9 +167,11 @@ class _Walk:
         conditional = self.spec.client.conditional_requests
         async with Requests(self.client, self.traffic, known if conditional else {}) as requests:
             while True:
-                self._guard(request, asked, pages)
+                refuse_circle(request, asked, pages=pages)
                 key = validator_key(request)
                 async with aclosing(await requests.fetch(request, self._paginator)) as answered:
+                    if answered.asked is not None:
+                        answered.asked.brings(cursor.page + 1)
                     response, large = await self._open(request, answered)
                     if large is not None:
                         async for part, size in large.parts():
@@ -175,13 +181,14 @@ class _Walk:
                         response = replace(response, validators=large.validators)
                     records, following = await self._understand(request, response, large, known.get(key), pages)
                 requests.promised = "next" in response.links
+                count = len(records) + (len(large.seen) if large is not None else 0)
                 if self._increment is not None:
                     self._increment.read(records)
-                count = len(records) + (len(large.seen) if large is not None else 0)
                 pages, records_read = pages + 1, records_read + count
                 ending.pages, ending.records = pages, records_read
                 ending.not_modified |= response.not_modified
-                following = self._stopped(following, pages, records_read)
+                if following and is_enough(self._paginator, self._increment, pages=pages, records=records_read):
+                    self._bounded, following = True, None
                 self._fresh[key] = replace(
                     known[key] if response.not_modified else response.validators,
                     next_token=following.token if following else None,
@@ -194,8 +201,10 @@ class _Walk:
                 size = len(response.body) if large is None else 0
                 yield self._page(cursor, records, response, scope, size, last=following is None and is_last)
                 if following is None:
+                    if self._increment is not None and self._increment.left_out:
+                        log.info("records_out_of_range", source=self.spec.name, records=self._increment.left_out)
                     return
-                self._check_length(following, pages)
+                refuse_more(following, self._paginator, pages=pages)
                 requests.look_ahead(following, self._paginator)
                 request = following
 
@@ -209,32 +218,6 @@ class _Walk:
 
     def _part(self, cursor: Cursor, records: Records, size: int) -> Page:
         return Page(cursor.page + 1, records, after=cursor, partial=True, body_bytes=size, state=dict(self._found))
-
-    def _guard(self, request: PageRequest, asked: set[str], pages: int) -> None:
-        if request.identity in asked:
-            raise SourceMalformedError(
-                f"{redact(request.url)}: page {pages} leads to a page already read; the walk would never end"
-            )
-        asked.add(request.identity)
-
-    def _stopped(self, following: PageRequest | None, pages: int, records_read: int) -> PageRequest | None:
-        """The next request, unless the paginator's bounds end the walk here."""
-        if following is None:
-            return None
-        limits = self._paginator
-        enough = limits.max_records is not None and records_read >= limits.max_records
-        if enough or (pages >= limits.max_pages and limits.on_max_pages == "stop"):
-            self._bounded = True
-            return None
-        return following
-
-    def _check_length(self, following: PageRequest, pages: int) -> None:
-        """After the last page that may be read was given out: the next run goes on behind it, and counts anew."""
-        if pages >= self._paginator.max_pages:
-            raise SourceMalformedError(
-                f"{redact(following.url)}: more than {self._paginator.max_pages} pages; "
-                'raise max_pages of its paginator, or set on_max_pages = "stop"; the next run goes on here'
-            )
 
     async def _understand(
         self,
@@ -259,7 +242,8 @@ class _Walk:
         what = f"{request.method} {redact(request.url)}"
         cut, seen, content = await cut_answer(response, large, self._selector, what=what)
         if len(seen) and content == self._previous:
-            if not isinstance(self._paginator, PageNumber | Offset):
+            by_number = isinstance(self._paginator, PageNumber | Offset)
+            if not by_number or (getattr(self._paginator, "follow_links", False) and "next" in response.links):
                 raise SourceMalformedError(f"{what}: page {pages + 1} is page {pages} again")
             # Past its end some servers answer the last page again, or ignore the page number altogether
             log.info("page_repeated", source=self.spec.name, page=pages + 1)

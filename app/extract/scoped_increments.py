@@ -20,6 +20,7 @@ class Increments:
         state: as the checkpoint holds it.
         scoped: each scope has a key and a value of its own.
         resumed: this pass began in an earlier run.
+        strict: see `Increment`.
     """
 
     spec: Incremental
@@ -27,6 +28,7 @@ class Increments:
     now: datetime
     scoped: bool
     resumed: bool
+    strict: bool = False
     current: Increment = field(init=False)
     """Of the scope that is being walked."""
     _values: dict[str, str] = field(init=False)
@@ -37,7 +39,7 @@ class Increments:
     def __post_init__(self) -> None:
         self._values = dict(self.state.get("cursor_values", {}))
         self._shared = Progress(self.state.get("cursor_value"), self.state.get("pending_shared_value"))
-        self.current = Increment(self.spec, Progress.of(self.state), self.now)
+        self.current = Increment(self.spec, Progress.of(self.state), self.now, self.strict)
         if self.scoped:
             self.current.ordered = False
 
@@ -63,7 +65,7 @@ class Increments:
         if not self.scoped:
             return
         pending = self.state.get("pending_cursor_value") if goes_on else None
-        self.current = Increment(self.spec, Progress(self._value_of(scope.key), pending), self.now)
+        self.current = Increment(self.spec, Progress(self._value_of(scope.key), pending), self.now, self.strict)
 
     def state_after(self, scope: Scope | None, *, complete: bool, last: bool) -> dict[str, Any]:
         """

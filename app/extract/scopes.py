@@ -4,7 +4,7 @@ The walks that make up one pass over an endpoint: one for each parent, partition
 An endpoint without any of them has a single scope.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -67,7 +67,7 @@ async def _all(
         async for scope in _of_parents(endpoint, values_of, begin=begin, read_parents=read_parents):
             yield scope
         return
-    alone = [Scope(values=values_of(""))]
+    alone: Iterable[Scope] = [Scope(values=values_of(""))]
     if endpoint.partitions:
         alone = [Scope(key := f"{at:06d}", values_of(key), params) for at, params in enumerate(endpoint.partitions)]
     elif increment is not None and (window_seconds := endpoint.window_seconds) is not None:
@@ -94,21 +94,21 @@ async def _of_parents(
             yield Scope(key, {**values_of(key), **found})
 
 
-def _windows(increment: Increment, step_seconds: float) -> list[Scope]:
+def _windows(increment: Increment, step_seconds: float) -> Iterator[Scope]:
     """
     They have no key: a window that is complete has moved the increment, and
     one that is not is asked for again, whole, with the end that it then has.
     """
-    start, end = increment.start, increment.end or increment.now
+    start, end, step = increment.start, increment.end or increment.now, timedelta(seconds=step_seconds)
     assert isinstance(start, datetime)
     assert isinstance(end, datetime)
-    found: list[Scope] = []
-    while start < end or not found:
-        until = min(start + timedelta(seconds=step_seconds), end) if start < end else end
+    more = True
+    while more:
+        # Not by adding first: no time follows the year 9999
+        until = start + step if end - start > step else end
         values = {"incremental.start_value": increment.write(start), "incremental.end_value": increment.write(until)}
-        found.append(Scope(values=values, window_end=until))
-        start = until
-    return found
+        yield Scope(values=values, window_end=until)
+        start, more = until, until < end
 
 
 def _text(record: Mapping[str, Any], path: str) -> str | None:

@@ -2,7 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from types import NoneType
+from typing import Any, cast
 
 from app.normalize.notes import Notes, note
 from app.normalize.texts import is_blank
@@ -23,16 +26,7 @@ def to_numbers(
         read: understands the text.
         whole: 2.5 is refused; 2.0 is not.
     """
-    column: list[float | None] = []
-    notes: Notes = {}
-    for at, value in enumerate(values):
-        try:
-            number = read(value) if isinstance(value, str) else _of_json(value)
-        except (ValueError, TypeError):
-            number = None
-            if not is_blank(value):
-                notes[at] = note(field, "not_a_number", value)
-        column.append(number)
+    column, notes = _read_all(field, values, read)
 
     def drop(code: str, is_wrong: Callable[[float, object], bool]) -> None:
         for at, number in enumerate(column):
@@ -46,6 +40,24 @@ def to_numbers(
         drop("not_a_number", lambda _, value: isinstance(value, str) and "_" in value)
     if whole and not all(map(float.is_integer, filter(None, column))):
         drop("not_an_integer", lambda number, _: not number.is_integer())
+    return column, notes
+
+
+def _read_all(field: str, values: Sequence[object], read: ReadNumber) -> tuple[list[float | None], Notes]:
+    column: list[float | None] = []
+    notes: Notes = {}
+    plain = read is float and set(map(type, values)) <= {str, NoneType}
+    numbers: Iterator[float | None] = map(float if plain else partial(_number, read), cast("Sequence[Any]", values))
+    while len(column) < len(values):
+        try:
+            # One `try` for all up to the next that is none, for most of them are
+            for number in numbers:
+                column.append(number)  # noqa: PERF402 -- what came before an error stays
+        except (ValueError, TypeError):
+            value = values[len(column)]
+            if value is not None and not is_blank(value):
+                notes[len(column)] = note(field, "not_a_number", value)
+            column.append(None)
     return column, notes
 
 
@@ -68,6 +80,10 @@ def marked_numbers(decimal: str, thousands: str | None) -> ReadNumber:
         return float(text.replace(decimal, "."))
 
     return read
+
+
+def _number(read: ReadNumber, value: object) -> float | None:
+    return read(value) if isinstance(value, str) else _of_json(value)
 
 
 def _of_json(value: object) -> float | None:

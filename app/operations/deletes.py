@@ -35,18 +35,20 @@ async def waiting(resources: Resources, specs: Sequence[ResourceSpec], *, at_mos
     return found
 
 
-async def approve(resources: Resources, specs: Sequence[ResourceSpec]) -> list[RunReport | None]:
-    """Delete what waits, each resource in a run of its own; None where another process is running it."""
+async def approve(resources: Resources, specs: Sequence[ResourceSpec]) -> dict[str, RunReport | None]:
+    """Delete what waits, by resource, each in a run of its own; None where another process is running it."""
+    waits = {item.source for item in await waiting(resources, specs)}
     lease_seconds = resources.settings.schedule.lease_seconds
     tick_id = uuid4()
-    return [
-        await delete_waiting(
-            RunOrder(spec, tick_id, "command", lease_seconds),
+    return {
+        spec.name: await delete_waiting(
+            RunOrder(spec, tick_id, "approval", lease_seconds),
             database=resources.database,
             presence=resources.presence,
         )
         for spec in specs
-    ]
+        if spec.name in waits
+    }
 
 
 async def discard(resources: Resources, specs: Sequence[ResourceSpec]) -> None:

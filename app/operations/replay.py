@@ -5,13 +5,28 @@ from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
 from app.db import run_reads
-from app.errors import EtlError
+from app.db.rejects import read_members
+from app.errors import ConfigError, EtlError
 from app.operations.runs import OPENING_SECONDS, Started
 from app.pipeline.ledger import RunOrder
 from app.pipeline.replay import OnReplayed, ReplayDone, preview_replay, replay_source
 from app.records import Replayed, ReplayRange
 from app.resources import Resources
 from app.sources.resource import ResourceSpec
+
+
+async def rejected_for(resources: Resources, specs: Sequence[ResourceSpec], fingerprint: str) -> list[ResourceSpec]:
+    """
+    Those of the resources that have records rejected for this reason.
+
+    Raises:
+        ConfigError: none has.
+    """
+    async with resources.database.read() as session:
+        found = [spec for spec in specs if await read_members(session, fingerprint, source=spec.name, at_most=1)]
+    if not found:
+        raise ConfigError(f"{', '.join(spec.name for spec in specs)}: nothing is rejected for reason {fingerprint}")
+    return found
 
 
 async def preview(

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from app.db import run_reads, runs
+from app.records import Trigger
 from app.resources import Resources
 from app.scheduler import Tick, run_tick
 from app.sources.resource import ResourceSpec
@@ -28,7 +29,7 @@ class Started:
     """By resource: why its run could not be recorded."""
 
 
-async def start(resources: Resources, specs: Sequence[ResourceSpec]) -> Started:
+async def start(resources: Resources, specs: Sequence[ResourceSpec], *, trigger: Trigger = "command") -> Started:
     """Run resources in the background, and wait until they are recorded, but not for long."""
     started = Started(uuid4())
     opened = asyncio.Event()
@@ -39,7 +40,7 @@ async def start(resources: Resources, specs: Sequence[ResourceSpec]) -> Started:
             opened.set()
 
     task = asyncio.create_task(
-        run_tick(resources, specs, trigger="command", tick_id=started.tick_id, on_open=on_open), name="tick"
+        run_tick(resources, specs, trigger=trigger, tick_id=started.tick_id, on_open=on_open), name="tick"
     )
     resources.background.add(task)
     task.add_done_callback(resources.background.discard)

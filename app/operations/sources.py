@@ -1,9 +1,8 @@
 """`list`, `check`, `preview`: what there is to pull, and what would become of it. Nothing is written."""
 
-import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.clock import utc_now
@@ -220,7 +219,7 @@ async def _first_pages(
             for at, record in enumerate(records.fields[:SAMPLE_PARENTS]):
                 yield str(at), record or {}
 
-    found = read_pages(spec, _nowhere(spec), fetcher=fetcher, traffic=traffic, now=utc_now(), read_parents=read_parents)
+    found = read_pages(spec, nowhere(spec), fetcher=fetcher, traffic=traffic, now=utc_now(), read_parents=read_parents)
     first: Page | None = None
     async with aclosing(found) as pages:
         async for page in pages:
@@ -266,7 +265,8 @@ def _present(column: list[Any]) -> list[bool]:
     return [value not in {None, ""} for value in column]
 
 
-def _nowhere(spec: ResourceSpec) -> Checkpoint:
+def nowhere(spec: ResourceSpec) -> Checkpoint:
+    """Of a resource that was never run."""
     return Checkpoint(
         source=spec.name,
         resource=spec.resource,
@@ -280,9 +280,3 @@ def _nowhere(spec: ResourceSpec) -> Checkpoint:
         pass_mapping_hash=None,
         mapping_hash=None,
     )
-
-
-def as_json(value: Any) -> str:
-    """A report, or a list of them."""
-    tree = [asdict(item) for item in value] if isinstance(value, list) else asdict(value)
-    return json.dumps(tree, ensure_ascii=False, default=str)

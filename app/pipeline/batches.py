@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Final
 
 from app.clock import monotonic
@@ -51,7 +52,7 @@ class Batch:
         return sum(stretch.records for stretch in self.stretches if stretch.skipped is not None)
 
     def has_no_room_for(self, records: Records, max_records: int) -> bool:
-        return self.size + len(records) > max_records or self.body_bytes >= MAX_BYTES
+        return 0 < self.size > max_records - len(records) or self.body_bytes >= MAX_BYTES
 
     def add_part(self, page: Page, records: Records) -> None:
         self.parts.append((page.number, records))
@@ -128,6 +129,9 @@ def _skips(page: Page) -> bool:
 
 
 def _parts(page: Page, max_records: int) -> list[Records]:
-    if len(page.records) <= max_records or _skips(page):
+    # Half as many again are one batch still, rather than one of that size and a tail that costs as many statements
+    count = max(1, round(len(page.records) / max_records))
+    if count == 1 or _skips(page):
         return [page.records]
-    return [page.records.part(at, at + max_records) for at in range(0, len(page.records), max_records)]
+    size = ceil(len(page.records) / count)
+    return [page.records.part(at, at + size) for at in range(0, len(page.records), size)]

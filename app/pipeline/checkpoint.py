@@ -28,6 +28,17 @@ def begin_pass(stored: Checkpoint, source: ResourceSpec) -> Checkpoint:
     return replace(checkpoint, request_hash=source.request_hash, pass_mapping_hash=mapping_hash)
 
 
+def begin_anew(checkpoint: Checkpoint, *, keeps_found: bool) -> Checkpoint:
+    """
+    The checkpoint as if nothing had been read yet; rows and mapping stay what they are.
+
+    Args:
+        keeps_found: what was found out about the source once is not found out again.
+    """
+    found = {name: checkpoint.state[name] for name in ("data_selector", "paginator") if name in checkpoint.state}
+    return replace(checkpoint, cursor=Cursor(), validators={}, state=found if keeps_found else {})
+
+
 def other_mapping(stored: Checkpoint, source: ResourceSpec) -> str | None:
     """
     The hash of another mapping with which rows of the table were normalized; None when there are none.
@@ -42,13 +53,13 @@ def may_replay(stored: Checkpoint, source: ResourceSpec, *, begun: bool) -> bool
     """
     Whether a replay would make the checkpoint trustworthy again.
 
-    Not where another body must be read anyway, and not where a pass is already making up for what a replay could not
-    reach.
+    Not where another body must be read anyway than the one that was (None: only a backfill read any), and not where
+    a pass is already making up for what a replay could not reach.
 
     Args:
         begun: one was begun, and not completed.
     """
-    if other_mapping(stored, source) is None or stored.request_hash != source.request_hash:
+    if other_mapping(stored, source) is None or stored.request_hash not in {None, source.request_hash}:
         return False
     return begun or stored.pass_mapping_hash != source.mapping_hash
 

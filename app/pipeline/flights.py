@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from app.errors import SourceError
+from app.db.errors import ContendedError, KeyTakenError
+from app.errors import SourceError, StoreConflictError
 from app.pipeline.stretches import OvertakenStretchError
 
 MAX_FLIGHTS: Final = 3
@@ -69,3 +70,12 @@ async def open_flights() -> AsyncIterator[Flights]:
         await flights.arrive()
     finally:
         await flights.cancel()
+
+
+async def follow(before: asyncio.Task[None] | None) -> None:
+    """Wait until the batch before is committed; its failure is not this one's to mend."""
+    try:
+        if before is not None:
+            await before
+    except (KeyTakenError, ContendedError) as error:
+        raise StoreConflictError(f"the batch before it failed: {error}") from error

@@ -1,9 +1,36 @@
 """What was landed before without being loaded need not be landed again. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from typing import Final
 
+from app.land import Landed
 from app.load import StagedBatch
 from app.records import CurrentRow, RawRow, VersionKey
+
+_OTHER: Final = b""
+"""The hash of no record."""
+
+
+def unchanged_rows(landed: Landed, current: Mapping[str, CurrentRow]) -> dict[str, int]:
+    """By key, the raw rows of the records that came as they are in the table."""
+    given = zip(landed.source_ids, landed.hashes, strict=True)
+    return {
+        key: there.raw_id
+        for key, content_hash in given
+        if key is not None and (there := current.get(key)) is not None and there.content_hash == content_hash
+    }
+
+
+def reopen(current: dict[str, CurrentRow], keys: Set[str]) -> None:
+    """
+    Take what comes now for a change, though its bytes are those in the table.
+
+    Args:
+        keys: of records of which another version was rejected or filtered meanwhile: else that one would be the
+            last that raw has of them, and a replay that heals it would load it.
+    """
+    for key in keys:
+        current[key] = current[key]._replace(content_hash=_OTHER)
 
 
 def drop_known_versions(
@@ -23,10 +50,12 @@ def drop_known_versions(
         raw_id = unloaded.get((row.source_id, row.content_hash))
         if raw_id is None or row.disposition == "loaded":
             return False
-        if row.disposition in {"overtaken", "deleted"} or row.source_id is None:
+        if row.disposition == "overtaken" or row.source_id is None:
             return True
-        # A rejected version counts as known only while it is the newest one of its record
         there = current.get(row.source_id)
+        if row.disposition == "deleted":
+            return there is None or there.deleted
+        # A rejected version counts as known only while it is the newest one of its record
         return raw_id == newest[row.source_id] and (there is None or raw_id >= there.raw_id)
 
     known = [row for row in batch.raw_rows if is_known(row)]

@@ -9,6 +9,7 @@ import structlog
 from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database
+from app.db.errors import ContendedError
 from app.errors import RunCancelledError, StoreConflictError, StoreUnavailableError
 from app.pipeline.ledger import OpenRun
 
@@ -50,7 +51,7 @@ async def _keep_lease(run: OpenRun, database: Database) -> None:
                 # The run's row first, then the checkpoint's: the order in which a batch locks them
                 await runs.beat(session, run.run_id)
                 held = await checkpoints.renew_lease(session, run.checkpoint, lease_seconds=run.lease_seconds)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, ContendedError) as error:
             # The next batch will find out by itself, and its epoch keeps it honest
             log.warning("heartbeat_failed", reason=str(error))
             continue

@@ -13,6 +13,7 @@ import structlog
 from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database
+from app.db.errors import ContendedError
 from app.db.locks import Presence
 from app.errors import EtlError, RunCancelledError, SourceBusyError, StoreError, StoreUnavailableError
 from app.pipeline.expectations import Complaint, Evidence, judge
@@ -90,7 +91,7 @@ async def open_run(order: RunOrder, *, database: Database, presence: Presence) -
     run = None
     # A process that was killed a moment ago may still look alive
     while run is None and monotonic() - started < TAKEOVER_PATIENCE_SECONDS:
-        run = await _try_to_open(order, database=database, presence=presence)
+        run = await _open_whole(order, database=database, presence=presence)
         if run is None:
             await asyncio.sleep(0.1)
     if run is None:
@@ -123,6 +124,20 @@ async def open_run(order: RunOrder, *, database: Database, presence: Presence) -
         structlog.contextvars.unbind_contextvars("source", "run_id")
 
 
+async def _open_whole(order: RunOrder, *, database: Database, presence: Presence) -> OpenRun | None:
+    """To be told to stop does not tear it apart: a run that is recorded by then is closed, too."""
+    opening = asyncio.create_task(_try_to_open(order, database=database, presence=presence))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError as stop:
+        await asyncio.wait({opening}, timeout=STOP_PATIENCE_SECONDS)
+        if not opening.done():
+            opening.cancel()
+        elif opening.exception() is None and (run := opening.result()) is not None:
+            await _close(database, run, _report(run, stop, seconds=0.0), stopping=True)
+        raise
+
+
 async def _try_to_open(order: RunOrder, *, database: Database, presence: Presence) -> OpenRun | None:
     await presence.announce()
     async with database.write() as session:
@@ -135,7 +150,14 @@ async def _try_to_open(order: RunOrder, *, database: Database, presence: Presenc
         )
         if checkpoint is None:
             return None
-        run_id = await runs.open_run(session, checkpoint, tick_id=order.tick_id, trigger=order.trigger)
+        chosen = order.source.backfill
+        run_id = await runs.open_run(
+            session,
+            checkpoint,
+            tick_id=order.tick_id,
+            trigger=order.trigger,
+            partition=chosen.key if chosen else "",
+        )
     return OpenRun(run_id, order.tick_id, order.source, checkpoint, order.lease_seconds)
 
 
@@ -245,11 +267,12 @@ async def _close_patiently(database: Database, run: OpenRun, report: RunReport, 
                     input=run.input,
                     findings=run.findings,
                     profile={"whole": run.whole, "mapping": run.source.mapping_hash},
+                    request_ledger=run.traffic.ledger.as_json(run.source.secrets.hide),
                 )
-                succeeded = report.status == "succeeded" and run.reads_source
+                succeeded = report.status == "succeeded" and run.reads_source and run.source.backfill is None
                 await checkpoints.release_lease(session, run.checkpoint, succeeded=succeeded)
             return
-        except (StoreUnavailableError, TimeoutError) as error:
+        except (StoreUnavailableError, ContendedError, TimeoutError) as error:
             if monotonic() > deadline:
                 log.error("run_not_closed", reason=str(error))
                 return

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from app.records import Counts, DeletedRows, HeldRow, LandedRow, NormalizedRows, Note, RawVerdict, Rejection
+from app.records import KEY_TAKEN, Counts, DeletedRows, HeldRow, LandedRow, NormalizedRows, Note, RawVerdict, Rejection
 
 
 class Values(NamedTuple):
@@ -63,11 +63,18 @@ def contested(rows: Sequence[LandedRow], fresh: Sequence[Fresh], held: Mapping[s
     return {
         there.raw_id
         for row, new in zip(rows, fresh, strict=True)
-        if new.source_id not in {None, row.source_id}
+        if new.source_id is not None
+        and (new.source_id != row.source_id or is_other(row, new.source_id))
         and new.rejection is None
         and (there := held.get(new.source_id or "")) is not None
         and there.raw_id > last
     }
+
+
+def is_other(row: LandedRow, key: str) -> bool:
+    """Whether it is a record of its own, and no other version of the one that had this key."""
+    moves = row.source_id is not None and row.source_id != key
+    return moves or (row.rejection is not None and row.rejection.code == KEY_TAKEN.code)
 
 
 def is_same(values: Values, there: HeldRow) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.pipeline.replan import Contest, Fresh, Replan, Values, is_same
+from app.pipeline.replan import Contest, Fresh, Replan, Values, is_other, is_same
 from app.records import (
     KEY_TAKEN,
     SAMPLES,
@@ -118,10 +118,10 @@ class Replanning:
             return
         earlier = self._deletions.pop(key, None)
         if earlier is not None:
-            self._overtake(earlier)
+            self._overtake(earlier, by=row)
             self._counts.deleted -= 1
         if key in self._pending:
-            self._overtake(self._pending.pop(key))
+            self._overtake(self._pending.pop(key), by=row)
         if new.deleted:
             self._delete(at, row, key)
         else:
@@ -139,17 +139,23 @@ class Replanning:
             wins = not self._append and not (moment is not None and dated is not None and moment < dated)
         else:
             there = self._held.get(key)
-            wins = there is None or key in self._given_up or self._beats(row, moment, key, there)
+            wins = there is None or key in self._given_up or self._beats(row, moment, there)
+            if wins and there is not None and not there.deleted and there.raw_id not in self._within:
+                self._displace(there, by=row, key=key)
         if not wins:
             self._lose(at, key)
         return wins
 
-    def _beats(self, row: LandedRow, moment: datetime | None, key: str, there: HeldRow) -> bool:
+    def _displace(self, there: HeldRow, *, by: LandedRow, key: str) -> None:
+        """What an earlier stretch loaded, or a later one will meet, gives its key to another record."""
+        if there.raw_id in self._contest.leaving or is_other(by, key):
+            self._plan.verdicts.append(RawVerdict(there.raw_id, key, "rejected", KEY_TAKEN))
+
+    def _beats(self, row: LandedRow, moment: datetime | None, there: HeldRow) -> bool:
         """The same against what the table holds."""
         if there.raw_id == row.id:
             return True
         if there.raw_id in self._contest.leaving:
-            self._plan.verdicts.append(RawVerdict(there.raw_id, key, "rejected", KEY_TAKEN))
             return True
         later = there.raw_id > row.id
         if later and (there.raw_id in self._within or (there.deleted and there.raw_id not in self._contest.staying)):
@@ -159,6 +165,9 @@ class Replanning:
         return not later and not self._append
 
     def _lose(self, at: int, key: str) -> None:
+        if is_other(self._rows[at], key) and not self._append:
+            self._take_key(at, key)
+            return
         if self._append:
             self._counts.unchanged += 1
         else:
@@ -166,11 +175,21 @@ class Replanning:
         self._judge(at, "overtaken", key)
         self._kinds[at] = "overtaken"
 
-    def _overtake(self, at: int) -> None:
+    def _take_key(self, at: int, key: str) -> None:
+        """Two records have one key now: the one that does not get it is told, and heard by the next replay."""
+        self._counts.rejected += 1
+        self._judge(at, "rejected", key, rejection=KEY_TAKEN)
+        self._kinds[at] = "rejected" if self._rows[at].rejection != KEY_TAKEN else "unchanged"
+
+    def _overtake(self, at: int, *, by: LandedRow) -> None:
         """A row that this stretch was to load or to delete, by a later one of its key."""
         row, verdict = self._rows[at], self._verdicts[at]
-        self._counts.duplicate += 1
+        key = verdict.source_id or ""
         self._counts.coerced -= bool(verdict.notes)
+        if is_other(row, key) or is_other(by, key):
+            self._take_key(at, key)
+            return
+        self._counts.duplicate += 1
         self._kinds[at] = "unchanged"
         if row.disposition not in {"loaded", "deleted"}:
             self._kinds[at] = "overtaken"

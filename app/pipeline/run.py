@@ -5,31 +5,32 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from app.clock import monotonic, utc_now
 from app.db import checkpoints, runs
-from app.db.engine import Database
-from app.db.errors import KeyTakenError
+from app.db.absences import read_waiting, write_waiting
+from app.db.engine import Database, WriteSession
+from app.db.errors import ContendedError, KeyTakenError
 from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import Presence
-from app.db.normalized_data import read_current
 from app.db.parents import read_parents
-from app.db.raw_data import read_payloads, read_unloaded
+from app.db.raw_data import read_payloads
 from app.db.transactions import Transactions, open_transactions
 from app.extract.http import Fetcher
 from app.extract.kinds import read_pages
-from app.land import Landed, land_records
+from app.land import Landed, land
 from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
+from app.pipeline import places
 from app.pipeline.batches import Batch, batches
-from app.pipeline.checkpoint import after_batch, begin_pass, may_skip, must_remap
+from app.pipeline.checkpoint import after_batch, may_skip, must_remap
 from app.pipeline.evidence import gather_evidence
 from app.pipeline.expectations import Complaint
-from app.pipeline.flights import open_flights
-from app.pipeline.known import drop_known_versions
+from app.pipeline.flights import follow, open_flights
+from app.pipeline.held import Held
 from app.pipeline.lease import while_leased
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
 from app.pipeline.progress import OnProgress, Progress, tell_batch
@@ -37,9 +38,12 @@ from app.pipeline.replay import needs_replay, replay_source
 from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
 from app.pipeline.stretches import OvertakenStretchError, StretchLedger, replaced_versions
-from app.records import Counts, CurrentRow, Cursor, Fingerprints, Page, RunReport
+from app.records import Counts, Cursor, Fingerprints, Page, RunReport
 
 log = structlog.get_logger()
+
+WRITE_ATTEMPTS: Final = 5
+"""Of one batch, while other sessions are in its way."""
 
 
 async def run_source(
@@ -68,11 +72,9 @@ async def run_source(
     async with open_run(order, database=database, presence=presence) as run:
         if run is None:
             return None
-        run.checkpoint = begin_pass(run.checkpoint, order.source)
+        run.checkpoint = await places.begin(run, database)
         run.resumed = run.checkpoint.cursor.page > 0
-        run.asks_for_changes = order.source.is_incremental and not {"cursor_value", "cursor_values"}.isdisjoint(
-            run.checkpoint.state
-        )
+        run.asks_for_changes = order.source.asks_for_part(run.checkpoint.state)
         needed = Snapshot.is_needed(run)
         replaced = order.source.table.is_replaced
         async with open_transactions(database, hold=needed, altogether=replaced) as transactions:
@@ -105,16 +107,24 @@ class _Work:
         self._raw_ids = raw_ids(database)
         self._row_ids = normalized_ids(database)
         self._rules: StagingRules | None = None
+        self._staging = asyncio.Lock()
+        """One batch at a time takes ids: one that is to be written again is staged beside the next."""
         # With no rows of this source there is nothing to look up; a key that comes twice is met by KeyTakenError
-        self._fresh = run.checkpoint.row_count == 0 and not transactions.altogether
+        fresh = run.checkpoint.row_count == 0 and not transactions.altogether
+        self._held = Held(run.source, transactions, fresh=fresh)
+        self._waiting: Mapping[str, Any] = {"keys": []}
+        """Rows that a pass missed, and that nobody has decided about."""
         self._body_bytes = run.checkpoint.cursor.byte_offset
         self._held_back, self._held_back_rows = Counts(), 0
         """Of batches that are not committed yet: a pass that replaces commits as one."""
-        self._may_skip = run.source.keeps_fingerprints and may_skip(run.checkpoint)
+        self._may_skip = run.source.keeps_fingerprints and run.source.refresh is None and may_skip(run.checkpoint)
         self._stretches = StretchLedger(trusted=self._may_skip) if run.source.keeps_fingerprints else None
 
     async def pump(self) -> None:
         """Read the source to its end; again, where a snapshot is to be taken and some pages came without records."""
+        await self._held.open()
+        async with self._transactions.reading() as session:
+            self._waiting = await read_waiting(session, source=self._source.name, resource=self._source.resource)
         try:
             await self._pump()
         except OvertakenStretchError:
@@ -174,11 +184,7 @@ class _Work:
         if self._rules is None:
             self._run.input.update(batch.input)
             self._rules = self._open_rules(open_normalizer(self._source, batch.input))
-        landed = Landed()
-        for page, records in batch.parts:
-            land_records(landed, page, records, read_keys=self._rules.normalizer.read_keys)
-            await asyncio.sleep(0)
-        return landed
+        return await asyncio.to_thread(land, batch.parts, read_keys=self._rules.normalizer.read_keys)
 
     def _open_rules(self, normalizer: Normalizer) -> StagingRules:
         return StagingRules(
@@ -203,21 +209,13 @@ class _Work:
         if not landed:
             return StagedBatch(Counts(pages=batch.pages))
         assert self._rules is not None
-        current: dict[str, CurrentRow] = {}
-        if not self._fresh:
-            async with self._transactions.reading() as session:
-                current = await read_current(session, source=self._source.name, source_ids=list(landed.keys))
-        await self._raw_ids.reserve(len(landed))
-        await self._row_ids.reserve(len(landed))
-        staged = stage(landed, current, rules=self._rules, pages=batch.pages)
+        current = await self._held.read_current(landed)
+        async with self._staging:
+            await self._raw_ids.reserve(len(landed))
+            await self._row_ids.reserve(len(landed))
+            staged = await asyncio.to_thread(stage, landed, current, rules=self._rules, pages=batch.pages)
         await self._note_replaced(batch, landed, replaced_versions(staged, current))
-        unloaded = [(row.source_id, row.content_hash) for row in staged.raw_rows if row.disposition != "loaded"]
-        if unloaded:
-            async with self._transactions.reading() as session:
-                known = await read_unloaded(
-                    session, kind=self._source.raw_kind, source=self._source.name, versions=unloaded
-                )
-            drop_known_versions(staged, known, current)
+        await self._held.drop_known(staged, current)
         return staged
 
     async def _note_replaced(self, batch: Batch, landed: Landed, replaced: Mapping[str, int]) -> None:
@@ -232,14 +230,23 @@ class _Work:
     async def _commit(
         self, batch: Batch, landed: Landed, staged: StagedBatch, before: asyncio.Task[None] | None
     ) -> None:
-        try:
-            await self._write(batch, staged, before=before)
-        except KeyTakenError:
-            self._fresh = False
-            log.info("keys_taken", records=len(landed))
-            await self._write(batch, await self._stage(batch, landed), before=before)
+        attempt = 1
+        while True:
+            try:
+                return await self._write(batch, landed, staged, before=before)
+            except (KeyTakenError, ContendedError) as error:
+                # What is one transaction with the batches before it is lost with them
+                if attempt == WRITE_ATTEMPTS or self._transactions.altogether:
+                    raise
+                self._held.fresh = False
+                log.info("batch_again", attempt=attempt, records=len(landed), reason=str(error))
+                await asyncio.sleep(0.02 * attempt)
+            attempt += 1
+            staged = await self._stage(batch, landed)
 
-    async def _write(self, batch: Batch, staged: StagedBatch, *, before: asyncio.Task[None] | None) -> None:
+    async def _write(
+        self, batch: Batch, landed: Landed, staged: StagedBatch, *, before: asyncio.Task[None] | None
+    ) -> None:
         run, began = self._run, monotonic()
         # A pass that must be read again has no last batch yet
         last = batch.last and not (self.snapshot is not None and self.snapshot.is_patchy)
@@ -254,8 +261,8 @@ class _Work:
                 hard_deletes=self._source.table.deletes.mode == "hard",
             )
             new_rows = staged.net_rows
-            if before is not None:
-                await before
+            await follow(before)
+            waiting = await self._note_returned(session, landed)
             if last and self.snapshot is not None:
                 absence = await self.snapshot.settle(session)
                 counts.vanished = absence.vanished
@@ -267,9 +274,9 @@ class _Work:
                 await runs.add_counts(session, run.run_id, counts)
                 if self._stretches is not None:
                     self._stretches.settle(batch, staged)
-                checkpoint = await checkpoints.move_checkpoint(
+                checkpoint = await places.move(
                     session,
-                    run.checkpoint,
+                    run,
                     # Only a pass that settled what is absent proves that nothing is left to be done
                     after_batch(
                         run.checkpoint,
@@ -277,8 +284,10 @@ class _Work:
                         proves_all=last and absence.settled and not (batch.doubts or run.complaints),
                     ),
                     new_rows=new_rows + self._held_back_rows - absence.vanished,
+                    complete=last,
                     fingerprints=self._stretches.to_keep(batch) if self._stretches else None,
                 )
+        self._waiting = waiting
         if checkpoint is run.checkpoint:
             self._held_back.add(counts)
             self._held_back_rows += new_rows
@@ -292,6 +301,14 @@ class _Work:
         run.bounded |= batch.bounded
         self._body_bytes += batch.body_bytes
         self._show_progress(complete=batch.last)
+
+    async def _note_returned(self, session: WriteSession, landed: Landed) -> Mapping[str, Any]:
+        """What waits to be deleted without what this batch has met; in the batch's transaction."""
+        waiting = self._waiting
+        if back := landed.keys.intersection(waiting["keys"]):
+            waiting = {**waiting, "keys": [key for key in waiting["keys"] if key not in back]}
+            await write_waiting(session, source=self._source.name, resource=self._source.resource, **waiting)
+        return waiting
 
     def _show_progress(self, *, complete: bool) -> None:
         if self._on_progress is not None:

@@ -157,13 +157,14 @@ class _Staging:
         """One record whose key is there already, or comes more than once in the batch."""
         content_hash, updated_at = self._landed.hashes[index], normalized.updated_at[at]
         earlier, there = self._pending.get(source_id), self._current.get(source_id)
-        known_hash = earlier.content_hash if earlier else there.content_hash if there else None
+        # What returns is landed again: the raw row of a deleted row may speak of another key by now
+        known = earlier or (there if there and (self._rules.append or not there.deleted) else None)
+        known_hash = known.content_hash if known else None
         same = known_hash == content_hash or (self._rules.append and known_hash is not None)
-        returned = there is not None and there.deleted and not self._rules.append
         deletion = self._deletions.get(source_id)  # an earlier record of the batch said that it is gone
         is_dated = not self._rules.trusted and (deletion is not None or not same)
         outdated = is_dated and is_outdated(updated_at, earlier, there, deletion)
-        if same and not outdated and (earlier or not (self._rules.remap or returned)):
+        if same and not outdated and (earlier or not self._rules.remap):
             self._undelete(source_id)
             self._counts.unchanged += 1
         elif outdated:
@@ -264,8 +265,7 @@ class _Staging:
 
     def _append_once(self, index: int, disposition: Disposition, *, rejection: Rejection | None = None) -> None:
         self._batch.set_aside.add(self._landed.positions[index])
-        version = (self._landed.source_ids[index], self._landed.hashes[index])
-        if version not in self._set_aside:
+        if (version := (self._landed.source_ids[index], self._landed.hashes[index])) not in self._set_aside:
             self._set_aside.add(version)
             self._append(index, disposition, rejection=rejection)
 

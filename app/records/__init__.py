@@ -14,6 +14,7 @@ from app.records.extracted import (
     is_storable,
 )
 from app.records.replays import (
+    FINGERPRINT,
     KEY_TAKEN,
     SAMPLES,
     HeldRow,
@@ -24,6 +25,7 @@ from app.records.replays import (
     ReplayRange,
     ReplaySample,
 )
+from app.records.requests import KEPT_REQUESTS, AskedRequest, RequestLedger
 from app.records.rows import (
     CurrentRow,
     DataRecord,
@@ -36,10 +38,13 @@ from app.records.rows import (
     VersionKey,
 )
 from app.records.runs import (
+    BY_HAND,
+    BackfillRange,
     Checkpoint,
     ColumnFault,
     Counts,
     Outcome,
+    RefreshScope,
     RunReport,
     RunStatus,
     TickStatus,
@@ -48,8 +53,13 @@ from app.records.runs import (
 )
 
 __all__ = [
+    "BY_HAND",
+    "FINGERPRINT",
+    "KEPT_REQUESTS",
     "KEY_TAKEN",
     "SAMPLES",
+    "AskedRequest",
+    "BackfillRange",
     "Checkpoint",
     "ColumnFault",
     "Counts",
@@ -71,11 +81,13 @@ __all__ = [
     "RawVerdict",
     "ReadFingerprints",
     "Records",
+    "RefreshScope",
     "Rejection",
     "ReplayKind",
     "ReplayRange",
     "ReplaySample",
     "Replayed",
+    "RequestLedger",
     "RunReport",
     "RunStatus",
     "Stretch",

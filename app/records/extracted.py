@@ -60,6 +60,15 @@ class Records:
         self.positions.append(position)
         self.fields.append(fields)
 
+    def drop(self, unwanted: set[int]) -> None:
+        """Forget records, as if they had not come."""
+        kept = [at for at in range(len(self.payloads)) if at not in unwanted]
+        self.faults = {new: self.faults[old] for new, old in enumerate(kept) if old in self.faults}
+        self.filtered = {new for new, old in enumerate(kept) if old in self.filtered}
+        self.payloads = [self.payloads[at] for at in kept]
+        self.positions = [self.positions[at] for at in kept]
+        self.fields = [self.fields[at] for at in kept]
+
     def part(self, start: int, end: int) -> "Records":
         faults = {at - start: fault for at, fault in self.faults.items() if start <= at < end}
         filtered = {at - start for at in self.filtered if start <= at < end}

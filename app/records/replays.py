@@ -9,8 +9,13 @@ from app.records.extracted import Note, Rejection
 from app.records.rows import Disposition
 
 KEY_TAKEN: Final = Rejection(
-    "key_taken", "source_id", "another record has its key now; the replay that gave it away settles this row later"
+    "key_taken",
+    "source_id",
+    "another record has its key; a replay whose mapping tells the two apart loads this one, too",
 )
+
+FINGERPRINT: Final = r"^[0-9a-f]{12}$"
+"""How the reason of a rejection is written."""
 
 ReplayKind = Literal[
     "unchanged", "changed", "moved", "healed", "rejected", "filtered", "deleted", "overtaken"

@@ -1,17 +1,25 @@
 """What is known of a run, and of a resource between two runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from app.records.extracted import Cursor, Validators
+from app.records.requests import RequestLedger
 
 RunStatus = Literal[
     "queued", "running", "succeeded", "partial", "suspect", "failed", "cancelled", "interrupted", "crashed"
 ]
 Outcome = Literal["changed", "no_new_data", "not_modified", "empty"]
-Trigger = Literal["schedule", "command", "replay"]
+Trigger = Literal["schedule", "command", "replay", "backfill", "refresh", "checkpoint", "approval"]
+BY_HAND: Final[tuple[Trigger, ...]] = ("replay", "checkpoint", "approval")
+"""They ask no source for anything: alone they are no tick."""
+RefreshScope = Literal["data", "state", "all"]
+"""
+state: what was learned about the source is forgotten. data: rows that it does not bring any more are deleted. all: both
+of them.
+"""
 TickStatus = Literal["never", "running", "success", "partial", "failed"]
 
 
@@ -75,6 +83,7 @@ class Traffic:
     """Of bodies that were not sent again, because they had not changed."""
     wait_seconds: dict[str, float] = field(default_factory=dict)
     """By reason: `retry`, `retry_after`."""
+    ledger: RequestLedger = field(default_factory=RequestLedger, repr=False)
 
     def waited(self, reason: str, seconds: float) -> None:
         self.wait_seconds[reason] = round(self.wait_seconds.get(reason, 0.0) + seconds, 3)
@@ -103,6 +112,21 @@ class Checkpoint:
     """Of the mapping with which the last complete pass was normalized."""
     state: Mapping[str, Any] = field(default_factory=dict)
     """The increment's progress, and what was found out about the source once."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillRange:
+    """Half-open: from `begin` on, and before `end`. Values of the cursor, as a checkpoint holds them."""
+
+    begin: str
+    end: str
+    step_seconds: float | None = None
+    """How much is asked for at a time; None: what the source's file says."""
+
+    @property
+    def key(self) -> str:
+        """The partition of its own checkpoint."""
+        return f"{self.begin}/{self.end}"
 
 
 class ColumnFault(NamedTuple):
@@ -134,3 +158,9 @@ class RunReport:
     """The source asked to be left alone for so long: longer than a run waits."""
     store_failed: bool = False
     """Our own database was the reason: worth trying again soon."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Without the requests: `etl runs show` has them."""
+        tree = {**asdict(self), "tick_id": str(self.tick_id)}
+        del tree["traffic"]["ledger"]
+        return tree

@@ -5,7 +5,7 @@ Settings: environment and `.env`, read once.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -16,13 +16,18 @@ from app.settings.groups import (
     GROUPS,
     DatabaseSettings,
     EmbeddedSettings,
+    ExportSettings,
     LogSettings,
+    RetentionSettings,
     ScheduleSettings,
     ServerSettings,
 )
 from app.settings.sources import HttpSettings, SourceSettings
 
 G = TypeVar("G", bound=Group)
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+"""HOST of a service that serves this machine alone."""
 
 
 class Settings:
@@ -35,10 +40,17 @@ class Settings:
         self.sources = _read(SourceSettings, given)
         self.http = _read(HttpSettings, given)
         self.schedule = _read(ScheduleSettings, given)
+        self.retention = _read(RetentionSettings, given)
         self.server = _read(ServerSettings, given)
+        self.exports = _read(ExportSettings, given)
         self.log = _read(LogSettings, given)
         if given:
             raise ConfigError(f"unknown settings: {', '.join(sorted(given))}")
+        if self.http.fault_relay is not None and self.server.host not in LOOPBACK:
+            raise ConfigError(
+                f"FAULT_RELAY: spoils answers on purpose, and is refused where others are served "
+                f"(HOST={self.server.host}); unset it, or set HOST=127.0.0.1"
+            )
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -58,6 +58,13 @@ class DatabaseSettings(Group):
         description="A statement slower than this is logged as `statement_slow`.",
         examples=[1],
     )
+    search_index: bool = Field(
+        default=True,
+        validation_alias="SEARCH_INDEX",
+        description="From 50,000 rows on, make an index for search where the server has pg_trgm; loading takes longer "
+        "with it.",
+        examples=["true"],
+    )
 
     @field_validator("url")
     @classmethod
@@ -131,6 +138,25 @@ class ScheduleSettings(Group):
     )
 
 
+class RetentionSettings(Group):
+    raw_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        validation_alias="RAW_RETENTION_DAYS",
+        description="Superseded raw rows are removed after so many days; unset: never. What is current stays.",
+        examples=[90],
+    )
+    runs_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        validation_alias="RUNS_RETENTION_DAYS",
+        description="Runs that no raw row names are removed after so many days; unset: never. Totals stay.",
+        examples=[365],
+    )
+
+
 class ServerSettings(Group):
     host: str = Field("127.0.0.1", validation_alias="HOST", description="Address to listen on.", examples=["127.0.0.1"])
     port: int = Field(
@@ -153,6 +179,14 @@ class ServerSettings(Group):
         validation_alias="READ_TOKEN",
         description="Who sends it may read; when set, /data and its kin are closed to others. Also as sha256:HEX.",
         examples=["another-long-random-text"],
+    )
+    read_cache_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        le=2**40,
+        validation_alias="READ_CACHE_BYTES",
+        description="Memory for answers of /data that are kept until the data change; 0 keeps none.",
+        examples=[67_108_864],
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("*",),
@@ -184,6 +218,29 @@ class ServerSettings(Group):
         return value
 
 
+class ExportSettings(Group):
+    max_concurrent: int = Field(
+        2,
+        ge=1,
+        le=100,
+        validation_alias="MAX_CONCURRENT_EXPORTS",
+        description="Exports of this process at the same time; each has a database connection of its own.",
+        examples=[2],
+    )
+    stall_seconds: Seconds = Field(
+        30.0,
+        validation_alias="EXPORT_STALL_SECONDS",
+        description="An export is cut when its client takes nothing for so long.",
+        examples=[30],
+    )
+    max_seconds: Seconds = Field(
+        3600.0,
+        validation_alias="EXPORT_MAX_SECONDS",
+        description="An export that takes longer is cut: for so long may it hold its snapshot.",
+        examples=[3600],
+    )
+
+
 class LogSettings(Group):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias="LOG_LEVEL", description="debug, info, warning or error.", examples=["info"]
@@ -207,6 +264,8 @@ GROUPS: tuple[type[Group], ...] = (
     SourceSettings,
     HttpSettings,
     ScheduleSettings,
+    RetentionSettings,
     ServerSettings,
+    ExportSettings,
     LogSettings,
 )

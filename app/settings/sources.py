@@ -145,6 +145,21 @@ class HttpSettings(Group):
         description="Largest file, or API page cut as it comes, decompressed.",
         examples=[21474836480],
     )
+    fault_relay: str | None = Field(
+        None,
+        validation_alias="FAULT_RELAY",
+        description="Of tests: sources are asked by way of this relay, which spoils answers on purpose "
+        "(docs/reliability.md). Refused where HOST is not of this machine alone.",
+        examples=["http://127.0.0.1:9000"],
+    )
+
+    @field_validator("fault_relay")
+    @classmethod
+    def _is_of_this_machine(cls, value: str | None) -> str | None:
+        parts = urlsplit(_checked_http_url(value)) if value else None
+        if parts and (parts.scheme != "http" or parts.hostname != "127.0.0.1" or parts.port is None or parts.path):
+            raise ValueError("must be http://127.0.0.1:PORT")
+        return value
 
 
 def _checked_http_url(value: str) -> str:

@@ -20,8 +20,14 @@ _DEFAULTS: Final[Origin] = "resource_defaults"
 
 
 class Catalog:
-    def __init__(self, resources: Iterable[ResourceSpec]) -> None:
+    """
+    Args:
+        disabled: known by name, and otherwise as if they were not there.
+    """
+
+    def __init__(self, resources: Iterable[ResourceSpec], *, disabled: Iterable[ResourceSpec] = ()) -> None:
         self._resources = {resource.name: resource for resource in resources}
+        self._disabled = list(disabled)
 
     def __iter__(self) -> Iterator[ResourceSpec]:
         return iter(self._resources.values())
@@ -31,13 +37,20 @@ class Catalog:
         The resources of these names, or of the sources of these names; all of them when none is named.
 
         Raises:
-            ConfigError: a name is not in the catalogue.
+            ConfigError: a name is not in the catalogue, or disabled.
         """
         wanted = list(dict.fromkeys(names))
+        for one in self._disabled:
+            if not {one.name, one.source}.isdisjoint(wanted):
+                raise ConfigError(f"{one.source} is disabled: enabled = false in {one.where}")
         unknown = [name for name in wanted if not any(name in {one.name, one.source} for one in self)]
         if unknown:
             raise ConfigError(f"unknown source {', '.join(unknown)}; there are: {', '.join(self._resources)}")
         return [one for one in self if not wanted or one.name in wanted or one.source in wanted]
+
+    def look_up(self, names: Iterable[str]) -> list[ResourceSpec]:
+        """The same for what asks no source and writes nothing: disabled ones, too."""
+        return Catalog([*self, *self._disabled]).select(names)
 
 
 def open_catalog(settings: Settings) -> Catalog:
@@ -50,6 +63,7 @@ def open_catalog(settings: Settings) -> Catalog:
     secrets = read_secrets()
     built_in = {"api": _builtin_api, "csv": _builtin_csv}
     resources = [spec for name in settings.sources.built_in for spec in built_in[name](settings)]
+    disabled: list[ResourceSpec] = []
     faults: list[str] = []
     places = {name: f"the built-in source {name}; see BUILT_IN_SOURCES" for name in settings.sources.built_in}
     for path in _source_files(settings.sources.folder):
@@ -58,12 +72,15 @@ def open_catalog(settings: Settings) -> Catalog:
             if source.name in places:
                 faults.append(f"{path}: name: {source.name} is taken by {places[source.name]}")
             places[source.name] = str(path)
-            resources += resolve(source, secrets=secrets, where=str(path), folder=path.parent, settings=settings)
+            if source.enabled:
+                resources += resolve(source, secrets=secrets, where=str(path), folder=path.parent, settings=settings)
+            else:  # its files are not looked for: where they lie hinders nobody
+                disabled += resolve(source, secrets=secrets, where=str(path))
         except ConfigError as error:
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
-    return Catalog(resources)
+    return Catalog(resources, disabled=disabled)
 
 
 def resolve(
@@ -76,7 +93,7 @@ def resolve(
     origins: Mapping[str, Origin] | None = None,
 ) -> list[ResourceSpec]:
     """
-    The resources that a source file selects.
+    The resources that a source file selects, whether it is enabled or not.
 
     Args:
         folder: below which its files may lie, beside the folders in FILE_ROOTS.
@@ -85,8 +102,6 @@ def resolve(
     Raises:
         ConfigError: a path lies elsewhere.
     """
-    if not source.enabled:
-        return []
     roots = [*([folder] if folder else []), *(settings.sources.file_roots if settings else ())]
     return [
         ResourceSpec(

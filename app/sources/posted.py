@@ -51,7 +51,7 @@ def read_posted(body: bytes, *, catalog: Iterable[ResourceSpec], settings: Setti
             f"{POSTED}: client.auth.type: a look would use up the refresh token, and nothing is stored; {INSTEAD}"
         )
     specs = resolve(source, secrets={}, where=POSTED, folder=settings.sources.folder.absolute(), settings=settings)
-    if not specs:
+    if not (source.enabled and specs):
         raise ConfigError(f"{POSTED}: enabled: nothing is enabled and selected, so there is nothing to look at")
     known = list(catalog)
     asked = {address for spec in specs for address in addresses(spec)}

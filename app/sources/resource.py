@@ -5,11 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+from urllib.parse import quote, quote_plus
 
 from pydantic import SecretStr
 
 from app.errors import ConfigError
-from app.records import RawKind
+from app.records import BackfillRange, RawKind, RefreshScope
 from app.sources.limits import RateLimit, Retry
 from app.sources.rest import parent_fields
 from app.sources.tables import Client, CsvResource, RestResource, Schedule
@@ -41,11 +42,12 @@ class Secrets:
         return fill(text, self._value)
 
     def hide(self, text: str) -> str:
-        """The text without any secret that a server may have repeated."""
+        """The text without any secret that a server may have repeated, be it encoded for a URL."""
         for value in self.values.values():
             secret = value.get_secret_value()
             if len(secret) >= SHORTEST_HIDDEN:
-                text = text.replace(secret, "***")
+                for form in (secret, quote(secret, safe=""), quote(secret), quote_plus(secret)):
+                    text = text.replace(form, "***")
         return text
 
     def _value(self, name: str) -> str:
@@ -80,6 +82,10 @@ class ResourceSpec:
     """The file it was read from, for errors."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     """Where a key (`client.base_url`, `resource.filter`) and what is below it is from, if not from the file itself."""
+    backfill: BackfillRange | None = None
+    """It is run for this range only, beside its live checkpoint."""
+    refresh: RefreshScope | None = None
+    """It is read from its beginning, whatever its checkpoint says."""
     private_hosts: frozenset[str] | None = None
     """Those that may be asked although they are not public; None: what `allow_private_networks` says of all."""
 
@@ -108,6 +114,11 @@ class ResourceSpec:
     def is_incremental(self) -> bool:
         """Its runs ask only for what changed."""
         return isinstance(self.table, RestResource) and self.table.endpoint.incremental is not None
+
+    def asks_for_part(self, state: Mapping[str, Any]) -> bool:
+        """Whether a run that begins in this state of its checkpoint asks only for what changed, or for a range."""
+        begun = self.is_incremental and not {"cursor_value", "cursor_values"}.isdisjoint(state)
+        return begun or self.backfill is not None
 
     @property
     def keeps_fingerprints(self) -> bool:

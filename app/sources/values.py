@@ -23,14 +23,27 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def duration_seconds(text: str) -> float:
+    """
+    An ISO 8601 duration without years and months, whose length depends on the calendar.
+
+    Raises:
+        ValueError: it is none, or longer than can be counted.
+    """
+    match = _DURATION.fullmatch(text.strip().upper())
+    if match is None:
+        raise ValueError('write a duration as ISO 8601, for example "PT15M" (15 minutes), "PT1H" or "P7D"')
+    try:
+        return timedelta(**{unit: float(n) for unit, n in match.groupdict().items() if n}).total_seconds()
+    except OverflowError:
+        raise ValueError(f"{text} is too long") from None
+
+
 def _seconds(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip().upper())
-        if match is None:
-            raise ValueError('write a duration as ISO 8601, for example "PT15M" (15 minutes), "PT1H" or "P7D"')
-        return timedelta(**{unit: float(n) for unit, n in match.groupdict().items() if n}).total_seconds()
+        return duration_seconds(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(  # noqa: TRY004 -- pydantic's own word for a bad value
             f'has no unit: write a duration as ISO 8601, for example "PT{value}S" for {value} seconds'

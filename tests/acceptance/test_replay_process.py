@@ -114,9 +114,16 @@ async def test_the_command_line_previews_and_replays(
             ("replay", "s", "--dry-run"),
             ("replay", "nothing"),
             ("replay", "s", "--since", "x"),
+            ("rejects", "nothing"),
+            ("runs", "list", "--source", "nothing"),
         )
     ]
-    assert codes == [2, 2, 2, 2]
+    assert codes == [2] * 6
+    runs = await sql.fetchval("SELECT count(*) FROM etl_runs")
+    code, told = await run("replay", "s", "--fingerprint", "0123456789ab", **environment)
+    assert (code, "s: nothing is rejected for reason 0123456789ab" in told) == (2, True)
+    assert await sql.fetchval("SELECT count(*) FROM etl_runs") == runs
+    assert await run("lineage", "s", "9", "--json", **environment) == (1, "s has no row 9\nnull\n")
 
 
 async def test_a_replay_is_previewed_and_started_over_http(

@@ -9,12 +9,15 @@ import httpx2
 import pytest
 
 from app.main import create_app
-from app.operations import deletes
+from app.operations import backfill, deletes
 from app.pipeline import batches
 from app.records import RunReport
 from app.resources import Resources
+from app.scheduler import run_tick
 from app.settings import load_settings
-from tests.source_files import SourceFiles
+from tests.conftest import api_client
+from tests.processes import run
+from tests.source_files import SourceFiles, resource
 from tests.source_server import Fault, SourceServer
 
 SNAPSHOT = '[resources.deletes]\ndetect = "snapshot"\n'
@@ -362,7 +365,7 @@ async def test_what_a_guard_refused_is_shown_and_approved_once(refused: Things, 
     specs = resources.catalog.select(["s"])
 
     (shown,) = await deletes.waiting(resources, specs)
-    (report,) = await deletes.approve(resources, specs)
+    (report,) = (await deletes.approve(resources, specs)).values()
 
     assert (shown.count, list(shown.keys)) == (3, ["7", "8", "9"])
     assert "30.0% of them" in str(shown.refused)
@@ -370,8 +373,30 @@ async def test_what_a_guard_refused_is_shown_and_approved_once(refused: Things, 
     assert (report.status, report.outcome, report.counts.vanished) == ("succeeded", "changed", 3)
     assert await refused.live() == "0,1,2,3,4,5,6"
     assert await deletes.waiting(resources, specs) == []
+    assert await deletes.approve(resources, specs) == {}  # and no run is recorded for nothing
     after = await refused.sources.run()
     assert (after.status, after.counts.vanished) == ("succeeded", 0)
+
+
+async def test_what_came_back_does_not_wait_any_more(things: Things, resources: Resources) -> None:
+    """By any run: this one takes no snapshot, so nothing else looks at what waits."""
+    things.describe("")
+    things.has(*range(10))
+    await things.sources.run()
+    things.has(*range(6))
+    specs = resources.catalog.select(["s"])
+    refreshed = (await run_tick(resources, backfill.refreshed(specs, "data"), trigger="refresh")).reports
+    waited = await deletes.waiting(resources, specs)
+    things.has(*range(9))
+    await things.sources.run()
+
+    (waiting,) = await deletes.waiting(resources, specs)
+    await deletes.approve(resources, specs)
+
+    assert [report.status for report in refreshed] == ["suspect"]
+    assert list(waited[0].keys) == ["6", "7", "8", "9"]
+    assert list(waiting.keys) == ["9"]
+    assert await things.live() == "0,1,2,3,4,5,6,7,8"
 
 
 async def test_what_is_discarded_stays_until_the_next_pass_asks_again(refused: Things, resources: Resources) -> None:
@@ -395,11 +420,44 @@ async def test_the_operator_decides_over_http(refused: Things, resources: Resour
         shown = await client.get("/sources/s/deletes")
         wrong = await client.post("/sources/s/deletes", json={"decision": "maybe"})
         approved = await client.post("/sources/s/deletes", json={"decision": "approve"})
+        nothing = await client.post("/sources/s/deletes", json={"decision": "approve"})
         nobody = await client.get("/sources/nobody/deletes")
 
     assert (stranger.status_code, wrong.status_code, nobody.status_code) == (401, 422, 404)
     assert shown.json()[0]["count"] == 3
-    assert (approved.status_code, approved.json()) == (200, {"vanished": 3})
+    assert (approved.status_code, approved.json()["vanished"]) == (200, 3)
+    assert list(approved.json()["runs"]) == ["s"]
+    assert nothing.json() == {"vanished": 0, "runs": {}, "running": {}}
+
+
+async def test_where_one_resource_is_running_the_others_deletions_are_told(
+    things: Things, resources: Resources, source_server: SourceServer, dsn: str
+) -> None:
+    patient = "timeout = { read = 30, total = 60 }"
+    things.sources.rest(*(resource(name=name, keys=SNAPSHOT) for name in ("a", "b")), client=patient)
+    for count in (10, 7):
+        for name in ("a", "b"):
+            source_server.put_json(f"/{name}", lambda _, count=count: [{"id": n} for n in range(count)])  # type: ignore[misc]
+        await things.sources.run_all("s")
+    gate, order = asyncio.Event(), {"decision": "approve"}
+    source_server.fault("/a", Fault(gate=gate))
+    running = asyncio.create_task(things.sources.run_all("s.a"))
+    while len(source_server.requests("/a")) < 3:
+        await asyncio.sleep(0.02)
+    resources.settings = load_settings(OPERATOR_TOKEN="let-me", SOURCES_DIR=things.sources.folder)
+    async with api_client(resources, headers={"Authorization": "Bearer let-me"}) as client:
+        partly = await client.post("/sources/s/deletes", json=order)
+        not_at_all = await client.post("/sources/s/deletes", json=order)
+    code, told = await run(
+        "deletes", "s", "--approve", "--json", DATABASE_URL=dsn, SOURCES_DIR=str(things.sources.folder)
+    )
+    gate.set()
+    in_the_way = {"s.a": (await running)["s.a"].run_id}
+
+    assert (partly.status_code, not_at_all.status_code) == (200, 409)
+    assert partly.json() == {"vanished": 3, "runs": {"s.b": in_the_way["s.a"] + 1}, "running": in_the_way}
+    assert not_at_all.json()["running"] == in_the_way
+    assert (code, told) == (75, '{"s.a": null}\n')
 
 
 @pytest.mark.parametrize("more", [SNAPSHOT + "guard_ratio = 1.0", REPLACE])

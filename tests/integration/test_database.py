@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db.engine import Database
+from app.db.errors import store_errors
 from app.db.ids import IdBlock, normalized_ids, raw_ids
 from app.db.models import ID_BLOCK_SIZE
 from app.errors import ConfigError, StoreError, StoreUnavailableError
@@ -86,3 +87,9 @@ async def test_the_sequences_step_by_whole_blocks(sql: asyncpg.Connection) -> No
     )
 
     assert [row["seqincrement"] for row in steps] == [ID_BLOCK_SIZE, ID_BLOCK_SIZE]
+
+
+async def test_a_connection_that_the_driver_finds_in_another_state_is_lost() -> None:
+    """Seen when a backend was terminated between two statements: asyncpg raises neither of its usual errors."""
+    with pytest.raises(StoreUnavailableError, match="connection was lost"), store_errors():
+        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from app.db.engine import Database
 from app.db.pooler import require_sessions
@@ -86,4 +87,6 @@ async def test_a_pool_that_lends_for_a_session_is_as_good_as_the_server(dsn: str
             database = Database(given)
             for _ in range(3):
                 await require_sessions(database)
+            async with database.read() as session:
+                assert (await session.execute(text("SELECT 1"))).scalar() == 1
             await database.close()

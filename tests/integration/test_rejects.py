@@ -1,15 +1,16 @@
 """What was rejected, grouped by what is wrong with it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.main import create_app
 from app.resources import Resources
 from app.settings import load_settings
+from tests.conftest import api_client
 from tests.source_files import SourceFiles, resource
 from tests.source_server import SourceServer
 
@@ -27,16 +28,12 @@ class Rejecting:
 
 
 @pytest.fixture
-async def rejecting(resources: Resources, source_server: SourceServer, tmp_path: Path) -> Rejecting:
+async def rejecting(resources: Resources, source_server: SourceServer, tmp_path: Path) -> AsyncIterator[Rejecting]:
     sources = SourceFiles(resources, tmp_path / "sources", source_server.url)
     sources.rest(resource(mapping='name = "title"\nvalue = "price"', keys='schema_contract = "reject_row"'))
     resources.settings = load_settings(OPERATOR_TOKEN="operate")
-    app = create_app(resources=resources)
-    app.state.resources = resources
-    client = httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app), base_url="http://test", headers={"Authorization": "Bearer operate"}
-    )
-    return Rejecting(sources, source_server, client)
+    async with api_client(resources, headers={"Authorization": "Bearer operate"}) as client:
+        yield Rejecting(sources, source_server, client)
 
 
 async def test_a_hundred_wrong_prices_are_one_group(rejecting: Rejecting) -> None:
@@ -94,12 +91,13 @@ async def test_a_wrong_mapping_is_found_mended_previewed_and_redriven_without_th
     await asyncio.gather(*resources.background)
     left = await rejecting.groups()
     again = await rejecting.client.post("/rejects/redrive", json={"fingerprint": prices["fingerprint"]})
+    by_replay = await rejecting.client.post(f"/sources/s/replay?fingerprint={prices['fingerprint']}")
     run = (await rejecting.client.get(started.headers["Location"])).json()
     row = (await rejecting.client.get("/data?source=s&search=t7")).json()["data"][0]
     lineage = (await rejecting.client.get(f"/data/{row['id']}/lineage")).json()
 
     assert (previewed.json()[0]["healed"], previewed.json()[0]["rows"]) == (50, 50)
-    assert (started.status_code, again.status_code) == (202, 404)
+    assert (started.status_code, again.status_code, by_replay.status_code) == (202, 404, 404)
     assert (run["status"], run["trigger"], run["extracted"], run["inserted"]) == ("succeeded", "replay", 50, 50)
     assert [count for _, _, count in left] == [1]
     assert (row["value"], lineage["received"]["payload"]) == (7.5, '{"id": 7, "title": "t7", "price": "7,50"}')

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ import httpx2
 import pytest
 
 from app.errors import ConfigError
-from app.main import create_app
+from app.operations.seen import demand_seen
 from app.resources import Resources
 from app.settings import load_settings
+from tests.conftest import api_client
 from tests.source_files import SourceFiles, resource
 from tests.source_server import Fault, SourceServer
 
@@ -35,10 +37,7 @@ def service(resources: Resources, source_server: SourceServer, tmp_path: Path) -
     async def serving(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
         resources.settings = load_settings(SOURCES_DIR=sources.folder, **settings)
         resources.catalog = sources.catalog()
-        app = create_app(resources=resources)
-        app.state.resources = resources
-        transport = httpx2.ASGITransport(app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with api_client(resources) as client:
             yield client
         await asyncio.gather(*resources.background)
 
@@ -149,12 +148,54 @@ async def test_what_is_not_there_or_makes_no_sense(service: Service, method: str
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_key_that_no_run_takes_is_refused(service: Service) -> None:
+    async with service(OPERATOR_TOKEN="operate") as client:
+        answer = await client.post("/runs", json={"source": "s", "dry_run": True}, headers=OPERATOR)
+
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, "body.dry_run")
+
+
 async def test_an_unknown_source_is_named(service: Service) -> None:
     async with service(OPERATOR_TOKEN="operate") as client:
         answer = await client.post("/runs", json={"source": "nobody"}, headers=OPERATOR)
 
     assert answer.status_code == 404
     assert "nobody" in answer.json()["detail"]
+
+
+async def test_a_disabled_source_says_so_and_can_still_be_read(
+    service: Service, resources: Resources, tmp_path: Path
+) -> None:
+    SourceFiles(resources, tmp_path / "sources", "http://off.test").rest(resource(), top="enabled = false", name="off")
+    async with service(OPERATOR_TOKEN="operate") as client:
+        started = await client.post("/runs", json={"source": "off"}, headers=OPERATOR)
+        read = [
+            (await client.get(f"/sources/off/{what}", headers=OPERATOR)).status_code
+            for what in ("checkpoint", "deletes", "config")
+        ]
+
+    assert started.status_code == 404
+    assert re.fullmatch(r"off is disabled: enabled = false in .*/off\.toml", started.json()["detail"])
+    assert read == [200] * 3
+
+
+async def test_a_source_that_was_removed_is_known_and_one_that_never_was_is_not(
+    resources: Resources, source_server: SourceServer, tmp_path: Path
+) -> None:
+    sources = SourceFiles(resources, tmp_path / "sources", source_server.url)
+    sources.rest(resource(), name="gone")
+    source_server.put_json("/things", lambda _: [{"id": 1}])
+    await sources.run("gone")
+    (sources.folder / "gone.toml").unlink()
+    sources.rest(resource(name="a"), resource(name="b"))
+    catalog = sources.catalog()
+
+    async with resources.database.read() as session:
+        for known in ("gone", "s.a"):
+            await demand_seen(session, catalog, known)
+        for name, why in (("nope", "unknown source nope"), ("s", r"name one of them: s\.a, s\.b$")):
+            with pytest.raises(ConfigError, match=why):
+                await demand_seen(session, catalog, name)
 
 
 @pytest.mark.parametrize(

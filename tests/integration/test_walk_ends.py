@@ -105,6 +105,30 @@ async def test_a_page_that_comes_again_is_taken_for_all_and_found_worth_telling(
     assert (finding["code"], "page 2 is page 1 again, so 10 records" in finding["detail"]) == ("page_repeated", True)
 
 
+async def test_a_page_that_comes_again_is_no_end_while_its_link_names_a_next_one(
+    files: SourceFiles, source_server: SourceServer
+) -> None:
+    """As from a cache that is wrong: its rows would be missing, and the run would have succeeded."""
+    stale = [True]
+
+    def paged(seen: Seen) -> Reply:
+        number = int(seen.query["page"])
+        if number == 2 and stale:
+            stale.pop()
+            number = 1
+        following = {"Link": f'<{source_server.url}/things?page={number + 1}>; rel="next"'} if number < 5 else {}
+        return Reply(RECORDS[(number - 1) * 10 : number * 10], headers=following)
+
+    source_server.put_script("/things", paged)
+    describe(files, 'type = "page_number", follow_links = true')
+
+    first, again = await files.run(), await files.run()
+
+    assert (first.status, first.error_class) == ("partial", "data_error")
+    assert "page 2 is page 1 again" in str(first.error_message)
+    assert (again.status, first.counts.inserted + again.counts.inserted) == ("succeeded", 50)
+
+
 async def test_nothing_is_deleted_after_a_walk_that_ended_too_early(
     files: SourceFiles, source_server: SourceServer
 ) -> None:

@@ -1,6 +1,10 @@
 """Migrations are proved, not trusted."""
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,8 +16,8 @@ from sqlalchemy import Connection, inspect, text
 from app.db import migrate
 from app.db.engine import Database
 from app.db.models import Model
-from app.errors import StoreError
-from tests.processes import ROOT, start
+from app.errors import ConfigError, StoreError
+from tests.processes import ROOT, run, start
 
 SHAPE = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -34,7 +38,7 @@ async def empty(empty_dsn: str) -> Database:
 def test_there_is_one_head() -> None:
     script = ScriptDirectory.from_config(migrate.alembic_config())
 
-    assert len(script.get_heads()) == 1
+    assert script.get_heads() == [migrate.head_revision()]
 
 
 async def test_the_models_say_what_the_migrations_made(database: Database) -> None:
@@ -102,6 +106,19 @@ async def test_replicas_that_start_together_do_not_race(empty_dsn: str) -> None:
     await database.close()
 
 
+async def test_a_migration_by_hand_tells_from_where_to_where(dsn: str) -> None:
+    code, told = await run("db", "downgrade", "-1", "--json", DATABASE_URL=dsn)
+
+    moved, head = json.loads(told.splitlines()[-1]), migrate.head_revision()
+    assert code == 0
+    assert moved == {"verb": "downgrade", "before": head, "after": f"{int(head) - 1:0{len(head)}}"}
+
+
+async def test_a_revision_that_there_is_not_is_a_clear_error(database: Database) -> None:
+    with pytest.raises(ConfigError, match="bogus"):
+        await migrate.upgrade(database, "bogus")
+
+
 async def test_alembic_by_hand_migrates_the_same_database(empty_dsn: str) -> None:
     command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"]
 
@@ -123,3 +140,17 @@ async def test_a_migration_gives_up_on_a_lock_instead_of_blocking_everybody(
 
     async with database.read() as session:
         assert (await session.execute(text("SELECT count(*) FROM etl_runs"))).scalar_one() == 0
+
+
+def test_a_run_with_nothing_to_migrate_does_not_wait_for_alembic_nor_for_fastapi(dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_bytes(b"id,name\n1,a\n")
+    script = (
+        "import sys; from app.__main__ import build_app, run_cli; "
+        "code = run_cli(['run', 'csv', '--json'], build_app=build_app); "
+        "print(code, [name for name in ('alembic', 'mako', 'fastapi', 'uvicorn') if name in sys.modules])"
+    )
+    environment = {**os.environ, "DATABASE_URL": dsn, "CSV_URL": str(tmp_path / "items.csv"), "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "0 []"

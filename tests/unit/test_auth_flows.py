@@ -226,8 +226,12 @@ def test_a_missing_secret_is_found_before_the_first_request() -> None:
         open_with({"type": "bearer", "token": "{secrets.NOT_SET}"})
 
 
-def test_a_literal_accented_letter_may_be_sent() -> None:
-    open_with(BEARER, S="café")
+async def test_a_literal_accented_letter_may_be_sent() -> None:
+    auth = open_with(BEARER, S="café")
+
+    sent = await auth.apply(OutgoingRequest("GET", "https://a.example/v1", (), {}, None))
+
+    assert sent.headers["Authorization"] == "Bearer café"
 
 
 async def test_hmac_signs_what_goes_over_the_wire() -> None:

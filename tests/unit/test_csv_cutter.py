@@ -103,12 +103,13 @@ def test_what_a_writer_wrote_comes_out_whatever_the_parts(
         ]
     ),
 )
-def test_no_body_crashes_it_and_none_loses_a_byte(body: bytes, part: int, given_format: CsvFormat) -> None:
+def test_no_body_crashes_it(body: bytes, part: int, given_format: CsvFormat) -> None:
     try:
         records, _ = cut_as(b"id,name\n" + body, part=part, format=given_format)
     except SourceMalformedError:
         return
 
+    assert records.positions == sorted(set(records.positions))
     for payload in records.payloads:
         payload.encode("utf-8", "surrogateescape")
 
@@ -186,7 +187,14 @@ def test_a_byte_order_mark_is_not_part_of_the_header() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"<!doctype html><p>", b"  <HTML>", b"\x00\x00\x00\x01", b"PK\x03\x04\x0a\x00", gzip.compress(b"id\n1\n")]
+    "body",
+    [
+        b"<!doctype html><p>",
+        b"  <HTML>",
+        b"\x00\x00\x00\x01",
+        b"PK\x03\x04\x0a\x00",
+        gzip.compress(b"id\n1\n", mtime=0),
+    ],
 )
 def test_what_is_not_csv_at_all_is_refused(body: bytes) -> None:
     with pytest.raises(SourceMalformedError, match=r"test\.csv"):

@@ -7,8 +7,9 @@ import pytest
 
 from app.errors import SourceMalformedError
 from app.extract.increments import SAFETY_SECONDS, Increment, Progress
+from app.extract.scopes import scopes
 from app.records import Records
-from app.sources.rest import Incremental
+from app.sources.rest import Endpoint, Incremental
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
@@ -34,6 +35,9 @@ def test_the_next_pass_begins_a_lookback_before_the_checkpoint_and_never_before_
     assert increment(held, lookback_window="P30D", initial_value="2026-02-25T00:00:00Z").start == datetime(
         2026, 2, 25, tzinfo=UTC
     )
+    # Nothing lies before the year 1
+    first = increment(Progress("0001-01-01T00:00:00+00:00"), lookback_window="PT15M")
+    assert first.start == datetime(1, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +120,22 @@ def test_a_value_of_another_type_is_missing(bad: Any) -> None:
 def test_a_checkpoint_in_the_future_is_noticed() -> None:
     assert increment(Progress("2026-03-11T00:00:00+00:00")).begins_in_the_future
     assert not increment(Progress("2026-03-10T00:00:00+00:00")).begins_in_the_future
+
+
+@pytest.mark.parametrize(
+    ("begin", "step", "first", "alone"),
+    [
+        # All of them at once would be more than memory holds
+        ("0001-01-01T00:00:00Z", "PT1S", datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), False),
+        # And there is no year 10,000
+        ("9999-12-30T00:00:00Z", "P7D", datetime(9999, 12, 31, tzinfo=UTC), True),
+    ],
+)
+async def test_windows_are_made_one_by_one_up_to_the_end(begin: str, step: str, first: datetime, alone: bool) -> None:
+    spec = Incremental(cursor_path="at", initial_value=begin, end_value="9999-12-31T00:00:00Z", step=step)
+    endpoint = Endpoint(path="things", params={"until": "{incremental.end_value}"}, incremental=spec)
+    one = Increment(spec, Progress(), NOW)
+
+    scope, last = await anext(scopes(endpoint, one, values_of=lambda _: {}, begin="", read_parents=None))
+
+    assert (scope.window_end, last) == (first, alone)

@@ -78,8 +78,8 @@ async def test_only_the_last_part_of_a_large_page_moves_the_cursor() -> None:
 
     found = await given_out(pages())
 
-    assert sizes(found) == [10, 10, 5]
-    assert [batch.after.page if batch.after else None for batch in found] == [None, None, 1]
+    assert sizes(found) == [13, 12]
+    assert [batch.after.page if batch.after else None for batch in found] == [None, 1]
 
 
 async def test_pages_before_a_fault_are_given_out_first() -> None:

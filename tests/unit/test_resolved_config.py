@@ -152,7 +152,7 @@ def test_the_command_prints_a_line_for_each_value(capsys: pytest.CaptureFixture[
     assert run_cli(["sources", "config", "library.books", "--resolved"], build_app=lambda _: None) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert run_cli(["sources", "config", "library.books", "--resolved", "--json"], build_app=lambda _: None) == 0
-    tree = json.loads(capsys.readouterr().out)
+    tree = json.loads(capsys.readouterr().out)["library.books"]
 
     assert lines[0] == ["library.books:", "sources/s.toml"]
     assert ["client.timeout.read", "=", "7.0", "file"] in lines

@@ -284,6 +284,18 @@ def test_resources_carry_the_name_of_their_source(tmp_path: Path) -> None:
     assert [one.name for one in catalog.select(["single", "s"])] == ["single", "s.things", "s.other"]
 
 
+def test_a_disabled_source_is_named_as_such_and_can_be_looked_up(tmp_path: Path) -> None:
+    off = "enabled = false\n" + CSV.format(url="/elsewhere/rows.csv")
+    catalog = opened(tmp_path, s=rest(), f=off)
+
+    with pytest.raises(ConfigError, match=r"^f is disabled: enabled = false in .*/f\.toml$"):
+        catalog.select(["s", "f"])
+    assert [one.name for one in catalog.look_up(["f"])] == ["f"]
+    assert "f" not in {one.name for one in catalog}
+    with pytest.raises(ConfigError, match="unknown source g"):
+        catalog.look_up(["g"])
+
+
 @pytest.mark.parametrize("taken", ["s", "api", "csv"])
 def test_two_sources_with_one_name_are_refused(tmp_path: Path, taken: str) -> None:
     text = rest().replace('"s"', f'"{taken}"')

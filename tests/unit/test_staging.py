@@ -220,6 +220,16 @@ def test_the_deletion_of_a_record_that_was_never_here_is_told_once() -> None:
     assert (batch.counts.deleted, batch.counts.unchanged, batch.raw_rows) == (0, 1, [])
 
 
+def test_a_deletion_that_is_told_again_after_a_return_deletes_again() -> None:
+    there = current({"id": 1, "name": "a"})
+    batch = staged({"id": 1, "gone": True}, there=there)
+
+    drop_known_versions(batch, {(row.source_id, row.content_hash): 5 for row in batch.raw_rows}, there)
+
+    assert (batch.counts.deleted, dispositions(batch)) == (1, ["deleted"])
+    assert batch.deleted_rows.raw_id == [batch.raw_rows[0].id]
+
+
 @pytest.mark.parametrize("there", [None, current({"id": 1, "name": "before"})])
 def test_within_a_batch_the_last_word_on_a_record_counts(there: dict[str, CurrentRow] | None) -> None:
     gone: dict[str, object] = {"id": 1, "gone": True}

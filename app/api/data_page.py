@@ -1,0 +1,31 @@
+"""What /data answers: `Item` is a row as it is, `PartOfItem` what `fields=` leaves of it."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field, create_model
+
+from app.api.schemas import Item
+
+PartOfItem: Final = create_model(
+    "PartOfItem",
+    **{name: (field.annotation, None) for name, field in Item.model_fields.items()},  # type: ignore[call-overload]
+)
+"""What `fields=` leaves of an item."""
+
+TotalIs = Literal["exact", "at_least", "estimated", "not_counted"]
+
+
+class DataPage(BaseModel):
+    data: list[Item | PartOfItem]
+    total: int | None = Field(description="Rows that match; see `total_is`. Null when nobody counted.")
+    page: int
+    page_size: int
+    has_more: bool
+    next_cursor: str | None = Field(
+        description="Give it as `cursor` to get the next page, at any depth alike fast. "
+        "Null at the end, and where a value to sort by is too long for an address."
+    )
+    total_is: TotalIs = Field(
+        description="exact: always without filter and search, and whenever counting took a second at most; "
+        "at_least: there may be more; estimated: as PostgreSQL's planner expects; not_counted."
+    )

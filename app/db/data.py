@@ -1,0 +1,225 @@
+"""Pages of `normalized_data`, each with the version of the data that it shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from asyncpg import Record
+from sqlalchemy import Integer, Select, Text, bindparam, case, column, func, literal_column, select, text, true
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ClauseElement, Executable
+
+from app.db.data_query import DEFAULT_ORDER, SERVED, DataQuery, conditions, ordered, select_data, select_page
+from app.db.engine import Database, ReadSession
+from app.db.models import EtlCheckpoint, NormalizedData
+from app.db.quick_reads import Compiled, compile_once
+
+COUNT_SECONDS: Final = 1.0
+"""What counting the rows of a filter or a search may take; after it, the answer says how many there are at least."""
+
+FEW_ROWS: Final = 5_000
+"""That may be sorted, and counted, once they are found: a megabyte."""
+
+# Each batch that writes moves its checkpoint in the same transaction, so this changes exactly when the data do.
+# Made from what the rows say and not from their xmin, it is the same on a standby, and after a restore.
+_VERSION: Final = (
+    text("""
+    SELECT coalesce(md5(string_agg(
+        concat_ws('|', source, resource, batch_seq, updated_at, succeeded_at), '|' ORDER BY source, resource
+    )), 'empty') AS version FROM etl_checkpoint WHERE kind = 'cursor'
+""")
+    .columns(column("version"))
+    .subquery("versions")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far an answer reaches, in rows and in time."""
+
+    total: int
+    """Rows that are served."""
+    as_of: datetime | None
+    """Every resource that it covers was up to date then, or later; None while one never was."""
+
+
+_NOTHING: Final = Extent(0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class DataVersion:
+    """What the loader wrote down of the data, committed with the rows themselves."""
+
+    version: str
+    extents: Mapping[str, Extent]
+    """By source."""
+
+    def extent(self, source: str | None) -> Extent:
+        """Of one source, or of all of them."""
+        if source is not None:
+            return self.extents.get(source, _NOTHING)
+        moments = [extent.as_of for extent in self.extents.values()]
+        known = [moment for moment in moments if moment is not None]
+        as_of = min(known) if known and len(known) == len(moments) else None
+        return Extent(sum(extent.total for extent in self.extents.values()), as_of)
+
+
+_EXTENTS: Final = (
+    select(
+        _VERSION.c.version,
+        EtlCheckpoint.source,
+        func.sum(EtlCheckpoint.row_count),
+        case((func.bool_and(EtlCheckpoint.succeeded_at.is_not(None)), func.min(EtlCheckpoint.succeeded_at))),
+    )
+    .select_from(_VERSION.outerjoin(EtlCheckpoint, EtlCheckpoint.kind == literal_column("'cursor'")))
+    .group_by(_VERSION.c.version, EtlCheckpoint.source)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRows:
+    """A page's rows, with the version of the data at the moment at which they were read."""
+
+    version: str
+    rows: Sequence[Sequence[Any]]
+    """Columns as in `SERVED`; one more than the query's limit, where there is one."""
+
+
+async def read_version(database: Database) -> DataVersion:
+    return _version_of(await database.quick.fetch(_compiled_extents(), {}))
+
+
+async def read_version_in(session: ReadSession) -> DataVersion:
+    """That of the session's snapshot."""
+    return _version_of((await session.execute(_EXTENTS)).all())
+
+
+async def read_quickly(database: Database, query: DataQuery) -> DataRows:
+    """The page of a quick query: in one statement, which is one snapshot."""
+    shape = _Shape(query.source is not None, query.after is not None, query.offset is not None)
+    values: dict[str, Any] = {"source": query.source, "offset": query.offset, "wanted": _wanted(query)}
+    if query.after is not None:
+        values |= dict(zip(_PLACES, query.after, strict=True))
+    return _rows_of(await database.quick.fetch(_compiled_page(shape), values))
+
+
+async def read_rows(session: ReadSession, query: DataQuery) -> Sequence[Sequence[Any]]:
+    """Columns as in `SERVED`; one more than the query's limit, where there is one."""
+    rows: Sequence[Sequence[Any]] = (await session.execute(select_data(query).limit(_wanted(query)))).all()
+    return rows
+
+
+async def read_few(session: ReadSession, query: DataQuery) -> tuple[int, Sequence[Sequence[Any]]] | None:
+    """
+    The page and the number of all rows that match, found in one go; None: more than FEW_ROWS match.
+
+    What is looked for is mostly rare, and to find it twice, for the page and for
+    the number, would take twice as long.
+    """
+    matching = (
+        select(*SERVED.values())
+        .where(*conditions(query))
+        .limit(FEW_ROWS + 1)
+        .cte("matching")
+        .prefix_with("MATERIALIZED")
+    )
+    columns = {name: matching.c[name] for name in SERVED}
+    page = select_page(query, select(*columns.values()), columns).limit(_wanted(query)).lateral("page")
+    total = select(func.count().label("total")).select_from(matching).subquery("counted")
+    found = await session.execute(
+        select(total.c.total, *(page.c[name] for name in SERVED))
+        .select_from(total.outerjoin(page, true()))
+        .order_by(*ordered(query.order, {name: page.c[name] for name in SERVED}))
+    )
+    rows = found.all()
+    if rows[0][0] > FEW_ROWS:
+        return None
+    return rows[0][0], [row[1:] for row in rows] if rows[0][1] is not None else []
+
+
+async def count_rows(session: ReadSession, query: DataQuery) -> int | None:
+    """
+    How many rows match; None when COUNT_SECONDS did not suffice. Nothing more can be asked of the session then.
+    """
+    await session.execute(text(f"SET LOCAL statement_timeout = {int(COUNT_SECONDS * 1000)}"))
+    counted = select(func.count()).select_from(NormalizedData).where(*conditions(query))
+    try:
+        return (await session.execute(counted)).scalar_one()
+    except DBAPIError as error:
+        if getattr(getattr(error.orig, "__cause__", None), "sqlstate", None) == "57014":
+            return None
+        raise
+
+
+async def estimate_rows(session: ReadSession, query: DataQuery) -> int:
+    """How many rows match, as PostgreSQL's planner expects from its statistics."""
+    plan = (await session.execute(_Explain(select(NormalizedData.id).where(*conditions(query))))).scalar_one()
+    rows: int = plan[0]["Plan"]["Plan Rows"]
+    return rows
+
+
+class _Explain(Executable, ClauseElement):
+    """`EXPLAIN` of a SELECT, which SQLAlchemy has no word for."""
+
+    inherit_cache = False
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self.statement = statement
+
+
+@compiles(_Explain)
+def _compile_explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
+    return "EXPLAIN (FORMAT JSON) " + compiler.process(element.statement, **options)
+
+
+def _wanted(query: DataQuery) -> int | None:
+    return None if query.limit is None else query.limit + 1
+
+
+class _Shape(NamedTuple):
+    """All in which one quick query's statement differs from another's."""
+
+    has_source: bool
+    has_after: bool
+    has_offset: bool
+
+
+_PLACES: Final = {f"after_{item.column}": item for item in DEFAULT_ORDER}
+
+
+@cache
+def _compiled_page(shape: _Shape) -> Compiled:
+    query = DataQuery(
+        source=bindparam("source", type_=Text) if shape.has_source else None,  # type: ignore[arg-type]
+        after=tuple(bindparam(name, type_=SERVED[item.column].type) for name, item in _PLACES.items())
+        if shape.has_after
+        else None,
+        offset=bindparam("offset", type_=Integer) if shape.has_offset else None,  # type: ignore[arg-type]
+    )
+    page = select_data(query).limit(bindparam("wanted", type_=Integer)).lateral("page")
+    columns = {name: page.c[name] for name in SERVED}
+    return compile_once(
+        select(_VERSION.c.version, *columns.values())
+        .select_from(_VERSION.outerjoin(page, true()))
+        .order_by(*ordered(query.order, columns))
+    )
+
+
+@cache
+def _compiled_extents() -> Compiled:
+    return compile_once(_EXTENTS)
+
+
+def _rows_of(found: Sequence[Record]) -> DataRows:
+    version: str = found[0][0]
+    # Where the page has no row, the version stands alone
+    return DataRows(version, [row[1:] for row in found] if found[0][1] is not None else [])
+
+
+def _version_of(found: Sequence[Any]) -> DataVersion:
+    extents = {source: Extent(int(total), as_of) for _, source, total, as_of in found if source is not None}
+    return DataVersion(found[0][0], extents)

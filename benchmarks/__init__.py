@@ -1,0 +1,1 @@
+"""How fast it is, measured side by side: `just bench`, which writes docs/performance.md."""

@@ -1,0 +1,230 @@
+"""Answers are kept while the data are what they show: ETag, 304, and never an older one than allowed."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from sqlalchemy import event
+
+from app.api.read_cache import ENTRY_BYTES, Answer, ReadCache
+from app.clock import monotonic
+from app.db.data import DataVersion
+from app.db.engine import Database
+from app.db.quick_reads import Compiled, QuickReads
+from app.resources import Resources
+from app.settings import load_settings
+from tests.conftest import Tick, api_client
+from tests.source_server import SourceServer
+
+ROWS = 40
+
+
+def csv(version: int) -> bytes:
+    """Of each version another number of rows, and its number in each of them."""
+    return b"id,name,value\n" + b"".join(b"%d,Item %d,%d\n" % (n, n, version) for n in range(ROWS + version))
+
+
+@pytest.fixture
+async def client(resources: Resources) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api_client(resources, strict=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def filled(tick: Tick, source_server: SourceServer) -> None:
+    source_server.put("/items.csv", csv(1))
+    assert (await tick("csv")).status == "success"
+
+
+@pytest.fixture
+def statements(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is asked of the database, all of it."""
+    found: list[str] = []
+    engine, fetch = resources.database.engine.sync_engine, QuickReads.fetch
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    async def fetch_and_note(self: QuickReads, statement: Compiled, values: Mapping[str, Any]) -> Any:
+        found.append(statement.sql)
+        return await fetch(self, statement, values)
+
+    monkeypatch.setattr(QuickReads, "fetch", fetch_and_note)
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_page_that_was_read_a_moment_ago_costs_no_query(
+    client: httpx2.AsyncClient, statements: list[str]
+) -> None:
+    first = await client.get("/data?page=2")
+    statements.clear()
+    again = [await client.get("/data?page=2") for _ in range(5)]
+
+    assert {answer.content for answer in again} == {first.content}
+    told = [answer.headers["Cache-Status"] for answer in (first, again[-1])]
+    assert told == ["etl-river; fwd=miss", "etl-river; hit"]
+    assert statements == []
+    await asyncio.sleep(0.15)
+    await client.get("/data?page=2")
+    assert len(statements) == 1
+    assert "normalized_data" not in statements[0]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("given", [["no-cache"], ["No-Cache"], ["max-age=0"], ["no-transform", "no-cache"]])
+async def test_who_asks_for_no_cache_is_answered_by_the_database(
+    client: httpx2.AsyncClient, statements: list[str], given: list[str]
+) -> None:
+    await client.get("/data")
+    statements.clear()
+
+    await client.get("/data", headers=[("Cache-Control", line) for line in given])
+
+    assert len(statements) == 1
+
+
+@pytest.mark.usefixtures("filled")
+async def test_an_etag_brings_a_304_until_the_data_change(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer
+) -> None:
+    first = await client.get("/data?search=item")
+    etag = first.headers["etag"]
+    for given in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        same = await client.get("/data?search=item", headers={"If-None-Match": given})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+        assert "x-data-as-of" in same.headers
+
+    source_server.put("/items.csv", csv(2))
+    await tick("csv")
+    strict = {"If-None-Match": etag, "Cache-Control": "no-cache"}
+    changed = await client.get("/data?search=item", headers=strict)
+
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+    assert changed.json()["total"] == ROWS + 2
+
+
+@pytest.mark.usefixtures("filled")
+async def test_an_etag_does_not_hide_what_is_wrong_with_a_request(client: httpx2.AsyncClient) -> None:
+    etag = (await client.get("/data")).headers["etag"]
+
+    assert (await client.get("/data?page=0", headers={"If-None-Match": etag})).status_code == 422
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_kept_page_grows_old_and_is_refused_to_who_wants_none_so_old(
+    client: httpx2.AsyncClient, sql: asyncpg.Connection
+) -> None:
+    query = "/data?max_staleness=2"
+    assert (await client.get(query)).status_code == 200
+    await asyncio.sleep(2.1)
+
+    late = await client.get(query)
+
+    assert late.status_code == 503
+    assert "older than max_staleness" in late.json()["detail"]
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_kept_page_is_not_for_who_may_not_read(dsn: str, resources: Resources) -> None:
+    closed = replace(resources, settings=load_settings(DATABASE_URL=dsn, READ_TOKEN="hunter2"))
+    async with api_client(closed, strict=False) as client:
+        allowed = {"Authorization": "Bearer hunter2"}
+        assert [(await client.get("/data", headers=allowed)).status_code for _ in range(2)] == [200, 200]
+
+        assert (await client.get("/data")).status_code == 401
+        assert (await client.get("/data", headers={"Authorization": "Bearer hunter"})).status_code == 401
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_database_that_cannot_confirm_answers_503_also_for_what_is_kept(
+    client: httpx2.AsyncClient, resources: Resources, sql: asyncpg.Connection
+) -> None:
+    await client.get("/data")
+    await asyncio.sleep(0.15)
+    await sql.execute("ALTER TABLE etl_checkpoint RENAME TO elsewhere")
+
+    refused = await client.get("/data")
+
+    assert refused.status_code == 503
+    await sql.execute("ALTER TABLE elsewhere RENAME TO etl_checkpoint")
+    assert (await client.get("/data")).status_code == 200
+
+
+async def test_readers_see_one_version_each_time_and_none_older_than_allowed(
+    filled: None, resources: Resources, tick: Tick, source_server: SourceServer
+) -> None:
+    """Eight readers hammer random pages while versions are committed; every answer is one version, whole."""
+    committed: list[tuple[float, int]] = [(monotonic(), 1)]
+    seen: dict[tuple[str, str], bytes] = {}
+    answers: defaultdict[int, int] = defaultdict(int)
+    stop = asyncio.Event()
+
+    async def hammer(client: httpx2.AsyncClient, seed: int) -> None:
+        rng = random.Random(seed)
+        while not stop.is_set():
+            number = rng.randint(1, 5)
+            began = monotonic()
+            oldest = max(version for at, version in committed if at <= began - 0.1 or version == 1)
+            answer = await client.get(f"/data?page={number}&page_size=10&source=csv")
+            page = answer.json()
+            versions = {item["value"] for item in page["data"]}
+            assert len(versions) == 1, versions
+            version = int(versions.pop())
+            assert version >= oldest
+            assert page["total"] == ROWS + version
+            assert [item["source_id"] for item in page["data"]] == [
+                str(n) for n in range(ROWS + version) if (number - 1) * 10 <= n < number * 10
+            ]
+            assert seen.setdefault((answer.headers["etag"], str(number)), answer.content) == answer.content
+            answers[version] += 1
+            await asyncio.sleep(0)
+
+    async with api_client(resources, strict=False) as client, asyncio.TaskGroup() as group:
+        for seed in range(8):
+            group.create_task(hammer(client, seed))
+        for version in range(2, 9):
+            await asyncio.sleep(0.15)
+            source_server.put("/items.csv", csv(version))
+            assert (await tick("csv")).status == "success"
+            committed.append((monotonic(), version))
+        await asyncio.sleep(0.3)
+        stop.set()
+
+    assert sorted(answers) == list(range(1, 9))
+
+
+def answer(size: int, version: str = "v") -> Answer:
+    return Answer(b"x" * size, "etag", version, None, None, None)
+
+
+async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(database: Database) -> None:
+    cache = ReadCache(database, max_bytes=10 * (ENTRY_BYTES + 1_001))
+    cache.learn(DataVersion("v", {}), asked_at=monotonic())
+    for n in range(11):
+        cache.keep((b"%d" % (n % 10), b""), answer(1_000))  # the first one twice
+    cache.keep((b"large", b""), answer(5_000))
+    cache.keep((b"other", b""), answer(10, version="w"))
+
+    cache.keep((b"a", b""), answer(1_000))
+
+    assert list(cache._answers) == [*((b"%d" % n, b"") for n in (2, 3, 4, 5, 6, 7, 8, 9, 0)), (b"a", b"")]
+    assert cache._bytes == 10 * (ENTRY_BYTES + 1_001)
+
+
+async def test_an_older_answer_of_the_database_does_not_undo_a_newer_one(database: Database) -> None:
+    cache = ReadCache(database, max_bytes=1_000_000)
+    cache.learn(DataVersion("new", {}), asked_at=2.0)
+
+    cache.learn(DataVersion("old", {}), asked_at=1.0)
+
+    assert cache.latest == DataVersion("new", {})
