@@ -26,6 +26,9 @@ log = structlog.get_logger()
 SILENCE_SECONDS: Final = 15
 """A server that acknowledges nothing for so long is gone."""
 
+COMMAND_TIMEOUT: Final = "command_timeout_seconds"
+"""In a session's `info`: for what has no deadline of the driver's."""
+
 _END_OLDER: Final = """
 SELECT pg_terminate_backend(older.pid) FROM pg_stat_activity AS older, pg_stat_activity AS this
 WHERE this.pid = pg_backend_pid() AND older.pid = ANY($1)
@@ -108,7 +111,7 @@ class Database:
     async def write(self) -> AsyncIterator[WriteSession]:
         try:
             with store_errors():
-                async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+                async with self._writing(self.engine) as session, session.begin():
                     yield WriteSession(session)
         except StoreUnavailableError as error:
             self.trouble = error.reason
@@ -124,8 +127,11 @@ class Database:
             StoreConflictError: a row to be written was changed since; nothing was.
         """
         with store_errors():
-            async with AsyncSession(self._snapshots, expire_on_commit=False) as session, session.begin():
+            async with self._writing(self._snapshots) as session, session.begin():
                 yield WriteSession(session)
+
+    def _writing(self, engine: AsyncEngine) -> AsyncSession:
+        return AsyncSession(engine, expire_on_commit=False, info={COMMAND_TIMEOUT: self.command_timeout_seconds})
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
