@@ -126,6 +126,8 @@ def _as_text(certificate: Certificate) -> str:
         f"  restarts     {certificate.restarts} at most in one trial",
         f"  time         {certificate.seconds:,.1f} s; one run undisturbed {certificate.reference_seconds:.1f} s",
     ]
+    if certificate.asked_again is not None:
+        lines.append(f"  asked again  {certificate.asked_again} requests more than undisturbed, at most in one trial")
     if certificate.healed:
         lines.append(
             f"  healed       hidden by the source in one run, there after the next: {', '.join(certificate.healed)}"

@@ -111,7 +111,7 @@ class Database:
     async def write(self) -> AsyncIterator[WriteSession]:
         try:
             with store_errors():
-                async with self._writing(self.engine) as session, session.begin():
+                async with self.writing_session(self.engine) as session, session.begin():
                     yield WriteSession(session)
         except StoreUnavailableError as error:
             self.trouble = error.reason
@@ -127,11 +127,12 @@ class Database:
             StoreConflictError: a row to be written was changed since; nothing was.
         """
         with store_errors():
-            async with self._writing(self._snapshots) as session, session.begin():
+            async with self.writing_session(self._snapshots) as session, session.begin():
                 yield WriteSession(session)
 
-    def _writing(self, engine: AsyncEngine) -> AsyncSession:
-        return AsyncSession(engine, expire_on_commit=False, info={COMMAND_TIMEOUT: self.command_timeout_seconds})
+    def writing_session(self, on: AsyncEngine | AsyncConnection) -> AsyncSession:
+        """Without a transaction yet; the caller begins, ends and closes it."""
+        return AsyncSession(on, expire_on_commit=False, info={COMMAND_TIMEOUT: self.command_timeout_seconds})
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:

@@ -47,7 +47,7 @@ class Transactions:
             async with self._database.write() as session:
                 yield session
             return
-        session = WriteSession(self._open or AsyncSession(self._held, expire_on_commit=False))
+        session = WriteSession(self._open or self._database.writing_session(self._held))
         self._open = session
         try:
             with store_errors():

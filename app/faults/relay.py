@@ -11,13 +11,13 @@ import os
 import random
 import signal
 import ssl
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from app.faults.http import HEAD_BYTES, Head, read_parts, reordered
 from app.faults.plans import Action, Edge, Fault, SourceAction
@@ -60,6 +60,8 @@ class Relay:
         self.struck: list[Fault] = []
         self.able: defaultdict[SourceAction, list[int]] = defaultdict(list)
         """Pages at which an action can happen, as far as they were seen."""
+        self.asked: Counter[str] = Counter()
+        """How often each address was asked for."""
         self.url = ""
         self.pid: int | None = None
         """Of the process, to be set once it is known; it is not killed before."""
@@ -74,7 +76,7 @@ class Relay:
     @property
     def pages(self) -> list[str]:
         """Addresses, in the order in which they were first asked: `GET https://host/path?query`."""
-        return list(self._numbers)
+        return sorted(self._numbers, key=self._numbers.__getitem__)
 
     def plan(self, faults: Iterable[Fault]) -> None:
         """From now on these, instead of what has not happened yet."""
@@ -114,7 +116,8 @@ class Relay:
         method, target, *_ = asked.line.split(" ")
         # What is posted is part of the address: some sources page by it
         address = f"{method} {origin}{target}" + (f" {body.decode('latin-1')}" if body else "")
-        number = self._numbers.setdefault(address, len(self._numbers) + 1)
+        number = self._number_of(address)
+        self.asked[address] += 1
         exchange = _Exchange(number, f"{method} {origin}{target.partition('?')[0]}", asked)
         if self._strike(number, "kill", edge="asked"):
             self._kill()
@@ -130,6 +133,15 @@ class Relay:
             await self._answer(exchange, process)
         finally:
             source.close()
+
+    def _number_of(self, address: str) -> int:
+        """Of an address met for the first time: that of the next page still to come which differs only in values."""
+        if address not in self._numbers:
+            kin = (known for known in self._numbers if known not in self.asked and _form(known) == _form(address))
+            # Tokens of pages may be made anew for each walk
+            stands_for = next(kin, None)
+            self._numbers[address] = self._numbers.pop(stands_for) if stands_for else len(self._numbers) + 1
+        return self._numbers[address]
 
     async def _ask(self, exchange: _Exchange, origin: str, body: bytes) -> asyncio.StreamWriter:
         parts = urlsplit(origin)
@@ -245,3 +257,10 @@ async def _parts(exchange: _Exchange, *, slowly: bool) -> AsyncIterator[bytes]:
     if exchange.rest is not None:
         async for part in exchange.rest:
             yield part
+
+
+def _form(address: str) -> tuple[str, list[str]]:
+    """An address without the values in its query, and without what is posted."""
+    method, url, *_ = address.split(" ")
+    path, _, query = url.partition("?")
+    return f"{method} {path}", [name for name, _ in parse_qsl(query, keep_blank_values=True)]

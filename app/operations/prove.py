@@ -106,6 +106,8 @@ class Certificate:
     """Keys that a source hid with one answer, and that came with the next run."""
     restarts: int = 0
     """Most that a trial needed."""
+    asked_again: int | None = None
+    """Most requests to the sources that a trial needed beyond the undisturbed run's; None where none were counted."""
     checked: list[str] = field(default_factory=lambda: list(QUERIES))
     violations: list[tuple[str, Violation]] = field(default_factory=list)
     """Each with the fault after which it was found."""
@@ -166,6 +168,8 @@ async def _experiment(laboratory: Laboratory, order: ProofOrder, certificate: Ce
         certificate.not_reached += len(trial.not_reached)
         certificate.healed += trial.healed
         certificate.restarts = max(certificate.restarts, trial.restarts)
+        if order.is_relayed:
+            certificate.asked_again = max(certificate.asked_again or 0, trial.asked_again)
         certificate.violations += [(trial.fault, violation) for violation in trial.violations]
         for violation in trial.violations:  # there may be hours of others to come
             log.error("invariant_violated", fault=trial.fault, invariant=violation.invariant, keys=violation.keys)

@@ -60,6 +60,8 @@ class Trial:
     """The first keys that were missing after a source hid them, until the run after it."""
     exit_code: int | None = None
     restarts: int = 0
+    asked_again: int = 0
+    """Requests to the sources beyond those of the undisturbed run, where a relay counted them."""
     violations: list[Violation] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -72,6 +74,8 @@ class Reference:
     """Edges that it passed."""
     pages: Sequence[str]
     """Addresses that it asked its sources for, in this order; empty where no relay stood before them."""
+    requests: int
+    """For them; some may have been repeated."""
     able: Mapping[SourceAction, Sequence[int]]
     """Numbers of the pages at which each fault can happen."""
     facts: Sequence[Fact]
@@ -128,9 +132,9 @@ class Laboratory:
                 violations = await self._check_complete(invariants, dsn, None)
                 facts = await invariants.facts()
         rows = sum(run["counts"]["extracted"] for run in ended.result["runs"])
-        pages, able = (relay.pages, relay.able) if relay else ((), {})
+        pages, requests, able = (relay.pages, relay.asked.total(), relay.able) if relay else ((), 0, {})
         asked = dict.fromkeys(("page", *PAGE_EDGES), len(pages))
-        return Reference({**proxy.counted, **asked}, pages, able, facts, rows, seconds, violations)
+        return Reference({**proxy.counted, **asked}, pages, requests, able, facts, rows, seconds, violations)
 
     async def attempt(self, plan: Plan, reference: Reference) -> Trial:
         """Let its faults happen, look each time that a run ends early, go on as a user would, and look again."""
@@ -148,6 +152,7 @@ class Laboratory:
                     trial.restarts += 1
                     ended = await self._run(dsn, proxy, relay)
             struck = [*proxy.struck, *(relay.struck if relay else ())]
+            trial.asked_again = max(0, relay.asked.total() - reference.requests) if relay else 0
             trial.struck = bool(struck)
             trial.not_reached = list(map(str, (Counter(plan.wishes) - Counter(struck)).elements()))
             if ended.is_complete and unsure:

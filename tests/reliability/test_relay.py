@@ -84,6 +84,18 @@ async def test_a_page_keeps_the_number_it_got_first(
     }
 
 
+async def test_a_token_made_anew_stands_for_the_page_that_had_another(source_server: SourceServer) -> None:
+    url = source_server.put_pages("/posts", RECORDS)
+    before = [f"GET {url}?_page=1", f"GET {url}?_page=1&token=a", f"GET {url}?_page=1&token=b"]
+
+    async with Relay(pages=before) as relay, aiohttp.ClientSession(connector=RelayedConnector(relay.url)) as session:
+        for query in ("_page=1", "_page=1&token=x", "_page=1&token=b", "_page=1&token=x", "_page=1&other=y"):
+            await get(session, f"{url}?{query}")
+
+    assert relay.pages == [before[0], f"GET {url}?_page=1&token=x", before[2], f"GET {url}?_page=1&other=y"]
+    assert relay.asked.total() == 5
+
+
 async def test_reordered_records_are_the_same_bytes_in_another_order(
     relay: Relay, session: aiohttp.ClientSession, source_server: SourceServer
 ) -> None:
