@@ -9,6 +9,7 @@
     130 interrupted
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -78,7 +79,11 @@ class _LoadedWhenCalled(TyperGroup):
 def load_verb(name: str) -> Any:
     """Import a verb, as typer's command or group."""
     module, _, attribute = VERBS[name][0].partition(":")
-    found = getattr(import_module(module), attribute)
+    gc.disable()  # what is imported stays: to look at it again and again takes a tenth of the start
+    try:
+        found = getattr(import_module(module), attribute)
+    finally:
+        gc.enable()
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
         alone.add_typer(found, name=name)
