@@ -55,6 +55,8 @@ class Fault:
     """Accept, and never answer."""
     cut_after: int | None = None
     """Send that many bytes of the real body, then drop the connection."""
+    pause_seconds: float = 0.0
+    """Before it is dropped: what was sent can be read."""
     bytes_per_second: int | None = None
     """Send the real body that slowly."""
     gate: asyncio.Event | None = None
@@ -190,6 +192,7 @@ class SourceServer:
         await response.prepare(request)
         if fault.cut_after is not None:
             await response.write(body[: fault.cut_after])
+            await asyncio.sleep(fault.pause_seconds)
             assert request.transport is not None
             request.transport.close()
             return response

@@ -12,7 +12,7 @@ import structlog
 from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from app.clock import utc_now
-from app.errors import SourceMalformedError, SourceRefusedError, SourceUnavailableError
+from app.errors import SourceError, SourceMalformedError, SourceRefusedError, SourceUnavailableError
 from app.extract.client import SourceClient
 from app.extract.csv_cutter import CsvCutter, Slice
 from app.extract.csv_resume import PackedCheck, found_before, rest_to_ask_for, state_while_reading
@@ -208,10 +208,16 @@ class _Reading:
 
     async def pages(self) -> AsyncGenerator[Page, None]:
         held = self._rest
-        async for part in self._parts:
-            if held:
+        try:
+            async for part in self._parts:
+                if held:
+                    yield self._page(await asyncio.to_thread(self._cutter.feed, held))
+                held = part
+        except SourceError:
+            # A dialect is not to be found out from the beginning of a beginning
+            if held and self._cutter.header is not None:
                 yield self._page(await asyncio.to_thread(self._cutter.feed, held))
-            held = part
+            raise
         page = self._page(await asyncio.to_thread(self._cutter.feed, held, final=True), last=True)
         if self._cutter.header is None:
             raise SourceMalformedError(f"{self._what}: no line of CSV at all; expected at least a header")

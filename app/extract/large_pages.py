@@ -9,6 +9,7 @@ from app.extract.http_body import Response
 from app.extract.json_body import ARRAY, PLAIN, WHOLE, Cut, cut_body
 from app.extract.json_records import decode, skip
 from app.extract.json_stream import StreamCutter, Tail, find_open_list
+from app.extract.parts import in_parts
 from app.records import Records, Validators
 from app.sources.paginators import CursorInBody, JsonLink, Offset, PageNumber, PaginatorSpec
 
@@ -33,7 +34,7 @@ class LargePage:
         Raises:
             SourceError: see `Remainder.parts` and `StreamCutter`.
         """
-        async for data in _joined(self._response.body, self._rest.parts()):
+        async for data in in_parts(_after(self._response.body, self._rest.parts()), FEED_BYTES):
             records = await asyncio.to_thread(self._cutter.feed, data)
             if len(records):
                 yield records, len(data)
@@ -138,20 +139,10 @@ def _is_beside(path: str, selector: str) -> bool:
     return PLAIN.fullmatch(path) is not None and path != records and not path.startswith(f"{records}.")
 
 
-async def _joined(beginning: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """In parts of about FEED_BYTES: the network's own are much smaller, and the beginning much larger."""
-    for at in range(0, len(beginning), FEED_BYTES):
-        yield beginning[at : at + FEED_BYTES]
-    parts_held: list[bytes] = []
-    size = 0
+async def _after(beginning: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield beginning
     async for part in parts:
-        parts_held.append(part)
-        size += len(part)
-        if size >= FEED_BYTES:
-            yield b"".join(parts_held)
-            parts_held, size = [], 0
-    if parts_held:
-        yield b"".join(parts_held)
+        yield part
 
 
 async def cut_answer(

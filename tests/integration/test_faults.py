@@ -182,6 +182,22 @@ async def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(
     assert await sql.fetchval("SELECT count(*) FROM normalized_data") == 20_000
 
 
+async def test_what_came_before_a_cut_is_kept(
+    tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    rows = [b"%d,%s\n" % (n, b"x" * 100) for n in range(20_000)]
+    begin = b"id,name\n" + b"".join(rows[:15_000])
+    source_server.put("/items.csv", begin + b"".join(rows[15_000:]))
+    source_server.fault("/items.csv", Fault(cut_after=len(begin) + 10, pause_seconds=1))
+
+    cut = await tick("csv")
+    whole = await tick("csv")
+
+    assert 14_900 < cut.reports[0].counts.extracted <= 15_000
+    assert whole.reports[0].counts.extracted == 20_000 - cut.reports[0].counts.extracted
+    assert await sql.fetchval("SELECT count(*) FROM normalized_data") == 20_000
+
+
 async def test_a_file_on_disk_is_read_and_then_known_to_be_the_same(
     dsn: str, sql: asyncpg.Connection, tmp_path: Path
 ) -> None:
