@@ -1,9 +1,9 @@
 """The way out: pages of 1.1 million rows, at random places, cache on and off, while nothing and while a run loads."""
 
-import asyncio
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 from typing import IO, Final
 from urllib.parse import quote
 
 from benchmarks.cluster import ROOT, Cluster, etl_environment
 from benchmarks.data import WORDS
 
+HERE: Final = Path(__file__).resolve().parent
 PAGE_SIZE: Final = 50
+PATHS: Final = 20_000
+"""Of a case: enough for none to come again much sooner than its turn."""
 
 Paths = Callable[[random.Random], str]
 
@@ -116,7 +118,30 @@ def _any_of(base: str, cursors: Sequence[str]) -> Paths:
 def measure(
     port: int, path: Paths, *, who: str, case: str, clients: int, seconds: float, loading: bool = False
 ) -> Read:
-    return Read(who, case, clients, loading, *asyncio.run(_measure(port, path, clients=clients, seconds=seconds)))
+    """
+    By wrk: of two cores the server needs one, and clients in Python would take more than the other.
+
+    Raises:
+        SystemExit: wrk is not installed, or failed.
+    """
+    if (wrk := shutil.which("wrk")) is None:
+        raise SystemExit("wrk is needed to ask for pages; Debian's package of that name has it")
+    rng = random.Random(clients)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as paths:
+        paths.writelines(f"{path(rng)}\n" for _ in range(PATHS))
+        paths.flush()
+        command = [wrk, "-t1", f"-c{clients}", f"-d{seconds:.0f}", "--timeout", "30", "-s", str(HERE / "readers.lua")]
+        done = subprocess.run(
+            [*command, f"http://127.0.0.1:{port}", "--", paths.name, str(clients)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"wrk: {done.stderr or done.stdout}")
+    requests, took, middle, slow, hits, errors = map(int, done.stdout.strip().rpartition("\n")[2].split())
+    rate, ratio = requests / took * 1e6, hits / max(requests, 1)
+    return Read(who, case, clients, loading, rate, middle / 1000, slow / 1000, ratio, errors)
 
 
 def export(port: int, form: str) -> tuple[float, float]:
@@ -152,35 +177,6 @@ def loading(cluster: Cluster, database: str, url: str) -> Iterator[None]:
         finally:
             process.kill()
             process.wait()
-
-
-async def _measure(port: int, path: Paths, *, clients: int, seconds: float) -> tuple[float, float, float, float, int]:
-    took: list[float] = []
-    errors = hits = 0
-    until = time.perf_counter() + seconds
-
-    async def client(seed: int) -> None:
-        nonlocal errors, hits
-        rng = random.Random(seed)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() < until:
-            began = time.perf_counter()
-            writer.write(f"GET {path(rng)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
-            )
-            await reader.readexactly(length)
-            hits += b"etl-river; hit" in head
-            errors += not head.startswith(b"HTTP/1.1 200")
-            took.append(time.perf_counter() - began)
-        writer.close()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client(seed) for seed in range(clients)))
-    cuts = quantiles(took, n=100)
-    rate = len(took) / (time.perf_counter() - began)
-    return rate, cuts[49] * 1000, cuts[98] * 1000, hits / len(took), errors
 
 
 def fill(cluster: Cluster, database: str, file: Path) -> int:

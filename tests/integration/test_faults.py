@@ -182,9 +182,7 @@ async def test_a_file_that_changed_after_the_cut_is_read_from_its_beginning(
     assert await sql.fetchval("SELECT count(*) FROM normalized_data") == 20_000
 
 
-async def test_what_came_before_a_cut_is_kept(
-    tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
-) -> None:
+async def test_what_came_before_a_cut_is_kept(tick: Tick, source_server: SourceServer, sql: asyncpg.Connection) -> None:
     rows = [b"%d,%s\n" % (n, b"x" * 100) for n in range(20_000)]
     begin = b"id,name\n" + b"".join(rows[:15_000])
     source_server.put("/items.csv", begin + b"".join(rows[15_000:]))
