@@ -22,7 +22,6 @@ def run_async(main: Coroutine[Any, Any, T], settings: Settings, *, quiet: bool =
     """
     configure_logs(level="error" if quiet else settings.log.level, style=settings.log.format)
     # What is loaded by now stays for ever: the collector need not look at it again for each batch
-    gc.collect()
     gc.freeze()
     # A batch is some 10,000 lists that die together and hold no cycle: 700, the default, looks at them in vain
     gc.set_threshold(100_000, 20, 20)
