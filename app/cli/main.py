@@ -79,10 +79,12 @@ class _LoadedWhenCalled(TyperGroup):
 def load_verb(name: str) -> Any:
     """Import a verb, as typer's command or group."""
     module, _, attribute = VERBS[name][0].partition(":")
-    gc.disable()  # what is imported stays: to look at it again and again takes a tenth of the start
+    # What is imported stays: the collector would look at it again and again, for a fifth of the start
+    gc.disable()
     try:
         found = getattr(import_module(module), attribute)
     finally:
+        gc.freeze()
         gc.enable()
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
