@@ -30,6 +30,11 @@ class StagedBatch:
         """Rows that are served, more than before; once the batch is loaded."""
         return self.counts.inserted + self.resurrected - len(self.deleted_rows)
 
+    @property
+    def wrote(self) -> bool:
+        """Whether rows of `normalized_data` changed; once the batch is loaded."""
+        return bool(self.counts.inserted or self.counts.updated or self.deleted_rows)
+
 
 async def load_batch(
     session: WriteSession, batch: StagedBatch, *, kind: RawKind, source: str, run_id: int, hard_deletes: bool

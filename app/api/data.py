@@ -15,7 +15,7 @@ from app.api.data_parameters import DataRequest, DataRequestDep, described_param
 from app.api.data_reader import DataReader
 from app.api.paging import PageCursor, decode_cursor, encode_cursor
 from app.api.problems import problem_responses
-from app.api.read_cache import Answer, CachedRoute, PageResponse
+from app.api.read_cache import Answer, CachedRoute, Page, PageResponse
 from app.db.data_query import SERVED, DataQuery, Order, total_order
 
 router = APIRouter(tags=["data"], route_class=CachedRoute)
@@ -75,16 +75,15 @@ async def get_data(
         "next_cursor": cursor,
         "total_is": found.total_is,
     }
-    return PageResponse(
-        Answer(
-            body=orjson.dumps(body, option=orjson.OPT_UTC_Z),
-            etag=_etag(found.version.version),
-            version=found.version.version,
-            as_of=found.version.extent(query.source).as_of,
-            max_staleness=parameters.max_staleness,
-            link=_link(request.scope["path"], asked.given, cursor, number + 1) if has_more else None,
-        )
+    answer = Answer(
+        body=orjson.dumps(body, option=orjson.OPT_UTC_Z),
+        etag=_etag(found.version.version),
+        version=found.version.version,
+        source=query.source,
+        max_staleness=parameters.max_staleness,
+        link=_link(request.scope["path"], asked.given, cursor, number + 1) if has_more else None,
     )
+    return PageResponse(Page(answer, found.version))
 
 
 def _made_for(asked: DataRequest) -> tuple[str | None, ...]:

@@ -59,12 +59,12 @@ class DataReader:
                 return await self._read_in(session, query, count=count, seen=seen)
 
     async def _read_quickly(self, query: DataQuery) -> DataRead | None:
-        """None: it is too far to walk, or the data changed meanwhile."""
+        """None: it is too far to walk, or the data or their freshness changed meanwhile."""
         known = self.cache.latest
         if known is None or not (nearer := self._anchors.nearer(query, known.version)).is_quick:
             return None
         found = await read_quickly(self._database, nearer)
-        if found.version != known.version:
+        if (found.version, found.freshness) != (known.version, known.freshness):
             return None
         self._anchors.remember(query, found.version, found.rows)
         return DataRead(found.rows, known, known.extent(query.source).total, "exact")

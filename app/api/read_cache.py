@@ -3,16 +3,15 @@ Answers of /data as bytes, kept for as long as the data are what they show.
 
 The version of the data is confirmed with the database when the last
 confirmation is older than CONFIRM_SECONDS, so an answer is never older than
-that after a commit, whichever process made it. Between two runs a read costs
-no query but that one.
+that after a commit, whichever process made it. While no run changes a row, a
+read costs no query but that one; how fresh the rows are is said anew each time.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -40,10 +39,16 @@ class Answer:
     etag: str
     version: str
     """Of the data that it shows."""
-    as_of: datetime | None
+    source: str | None
+    """The one that it covers; None: all of them."""
     max_staleness: str | None
     """As the client gave it: asked anew each time that the page is sent."""
     link: str | None
+
+
+class Page(NamedTuple):
+    answer: Answer
+    version: DataVersion
 
 
 class ReadCache:
@@ -64,8 +69,10 @@ class ReadCache:
         self.hits = 0
         self.misses = 0
 
-    async def find(self, key: Key, *, strict: bool) -> Answer | None:
+    async def find(self, key: Key, *, strict: bool) -> Page | None:
         """
+        What is kept, with what is known now: the rows may be the same and fresher.
+
         Args:
             strict: the version is asked for now, however recently it was.
 
@@ -83,7 +90,7 @@ class ReadCache:
             return None
         self._answers.move_to_end(key)
         self.hits += 1
-        return answer
+        return Page(answer, known)
 
     def keep(self, key: Key, answer: Answer) -> None:
         size = _size(key, answer)
@@ -143,9 +150,9 @@ def _size(key: Key, answer: Answer) -> int:
 class PageResponse(Response):
     """What a route answers that lets its answer be kept."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.body, media_type="application/json")
-        self.answer = answer
+    def __init__(self, page: Page) -> None:
+        super().__init__(page.answer.body, media_type="application/json")
+        self.page = page
 
 
 class CachedRoute(APIRoute):
@@ -165,8 +172,8 @@ class CachedRoute(APIRoute):
                 made = await make(request)
                 if not isinstance(made, PageResponse):
                     return made
-                found = made.answer
-                cache.keep(key, found)
+                found = made.page
+                cache.keep(key, found.answer)
             return _sent(found, _joined(headers, "if-none-match"), kept=kept)
 
         return answer
@@ -183,8 +190,9 @@ def _is_strict(cache_control: str) -> bool:
     return not directives.isdisjoint({"no-cache", "no-store", "max-age=0"})
 
 
-def _sent(answer: Answer, if_none_match: str, *, kept: bool) -> Response:
-    headers = freshness_headers(answer.as_of, answer.max_staleness)
+def _sent(page: Page, if_none_match: str, *, kept: bool) -> Response:
+    answer = page.answer
+    headers = freshness_headers(page.version.extent(answer.source).as_of, answer.max_staleness)
     # RFC 9211
     status = "etl-river; hit" if kept else "etl-river; fwd=miss"
     headers |= {"ETag": answer.etag, "Cache-Control": "no-cache", "Cache-Status": status}

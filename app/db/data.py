@@ -24,15 +24,17 @@ COUNT_SECONDS: Final = 1.0
 FEW_ROWS: Final = 5_000
 """That may be sorted, and counted, once they are found: a megabyte."""
 
-# Each batch that writes moves its checkpoint in the same transaction, so this changes exactly when the data do.
-# Made from what the rows say and not from their xmin, it is the same on a standby, and after a restore.
+# Each batch that changes rows gives its checkpoint another version in the same transaction, so this changes exactly
+# when the data do. Made from what the rows say and not from their xmin, it is the same on a standby.
 _VERSION: Final = (
     text("""
     SELECT coalesce(md5(string_agg(
-        concat_ws('|', source, resource, batch_seq, updated_at, succeeded_at), '|' ORDER BY source, resource
-    )), 'empty') AS version FROM etl_checkpoint WHERE kind = 'cursor'
+        concat_ws('|', source, resource, data_version, row_count), '|' ORDER BY source, resource
+    )), 'empty') AS version, coalesce(md5(string_agg(
+        concat_ws('|', source, resource, succeeded_at), '|' ORDER BY source, resource
+    )), 'empty') AS freshness FROM etl_checkpoint WHERE kind = 'cursor'
 """)
-    .columns(column("version"))
+    .columns(column("version"), column("freshness"))
     .subquery("versions")
 )
 
@@ -55,6 +57,9 @@ class DataVersion:
     """What the loader wrote down of the data, committed with the rows themselves."""
 
     version: str
+    """Another one whenever rows or totals are others."""
+    freshness: str
+    """Another one whenever a source was brought up to date, changed or not."""
     extents: Mapping[str, Extent]
     """By source."""
 
@@ -71,20 +76,22 @@ class DataVersion:
 _EXTENTS: Final = (
     select(
         _VERSION.c.version,
+        _VERSION.c.freshness,
         EtlCheckpoint.source,
         func.sum(EtlCheckpoint.row_count),
         case((func.bool_and(EtlCheckpoint.succeeded_at.is_not(None)), func.min(EtlCheckpoint.succeeded_at))),
     )
     .select_from(_VERSION.outerjoin(EtlCheckpoint, EtlCheckpoint.kind == literal_column("'cursor'")))
-    .group_by(_VERSION.c.version, EtlCheckpoint.source)
+    .group_by(_VERSION.c.version, _VERSION.c.freshness, EtlCheckpoint.source)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DataRows:
-    """A page's rows, with the version of the data at the moment at which they were read."""
+    """A page's rows, with what `DataVersion` says of the moment at which they were read."""
 
     version: str
+    freshness: str
     rows: Sequence[Sequence[Any]]
     """Columns as in `SERVED`; one more than the query's limit, where there is one."""
 
@@ -203,7 +210,7 @@ def _compiled_page(shape: _Shape) -> Compiled:
     page = select_data(query).limit(bindparam("wanted", type_=Integer)).lateral("page")
     columns = {name: page.c[name] for name in SERVED}
     return compile_once(
-        select(_VERSION.c.version, *columns.values())
+        select(_VERSION.c.version, _VERSION.c.freshness, *columns.values())
         .select_from(_VERSION.outerjoin(page, true()))
         .order_by(*ordered(query.order, columns))
     )
@@ -215,11 +222,11 @@ def _compiled_extents() -> Compiled:
 
 
 def _rows_of(found: Sequence[Record]) -> DataRows:
-    version: str = found[0][0]
-    # Where the page has no row, the version stands alone
-    return DataRows(version, [row[1:] for row in found] if found[0][1] is not None else [])
+    version, freshness, first, *_ = found[0]
+    # Where the page has no row, these stand alone
+    return DataRows(version, freshness, [row[2:] for row in found] if first is not None else [])
 
 
 def _version_of(found: Sequence[Any]) -> DataVersion:
-    extents = {source: Extent(int(total), as_of) for _, source, total, as_of in found if source is not None}
-    return DataVersion(found[0][0], extents)
+    extents = {source: Extent(int(total), as_of) for _, _, source, total, as_of in found if source is not None}
+    return DataVersion(found[0][0], found[0][1], extents)

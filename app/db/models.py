@@ -159,6 +159,7 @@ class EtlCheckpoint(Model):
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
     batch_seq: Mapped[int] = mapped_column(server_default=text("0"))
     row_count: Mapped[int] = mapped_column(server_default=text("0"))
+    data_version: Mapped[uuid.UUID] = mapped_column(server_default=text("gen_random_uuid()"))
     page: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     position: Mapped[int] = mapped_column(server_default=text("0"))
     byte_offset: Mapped[int] = mapped_column(server_default=text("0"))

@@ -35,7 +35,7 @@ async def delete_waiting(order: RunOrder, *, database: Database, presence: Prese
             await absences.write_waiting(session, source=source.name, resource=source.resource, keys=(), refused=None)
             await runs.add_counts(session, run.run_id, counts)
             checkpoint = await checkpoints.move_checkpoint(
-                session, run.checkpoint, run.checkpoint, new_rows=-counts.vanished
+                session, run.checkpoint, run.checkpoint, new_rows=-counts.vanished, wrote=counts.written > 0
             )
         run.checkpoint = checkpoint
         run.counts.add(counts)

@@ -130,7 +130,7 @@ async def move_by_hand(
         after = plan(before)
         async with database.write() as session:
             await runs.beat(session, run.run_id)  # its row first: the order in which a batch locks them
-            run.checkpoint = await checkpoints.move_checkpoint(session, before, after, new_rows=0)
+            run.checkpoint = await checkpoints.move_checkpoint(session, before, after, new_rows=0, wrote=False)
         run.findings.append({"code": "checkpoint_moved", "before": shown(before), "after": shown(after)})
         log.info("checkpoint_set", source=source.name, before=shown(before), after=shown(after))
     return run.report

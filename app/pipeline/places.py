@@ -42,6 +42,7 @@ async def move(
     after: Checkpoint,
     *,
     new_rows: int,
+    wrote: bool,
     complete: bool,
     fingerprints: Fingerprints | Literal["keep"] | None,
 ) -> Checkpoint:
@@ -49,6 +50,7 @@ async def move(
     Move what this run moves: the last statements of a batch, under the lease's epoch.
 
     Args:
+        wrote: rows of `normalized_data` changed.
         complete: the pass ends with this batch.
 
     Raises:
@@ -57,10 +59,10 @@ async def move(
     chosen = run.source.backfill
     if chosen is None:
         return await checkpoints.move_checkpoint(
-            session, run.checkpoint, after, new_rows=new_rows, fingerprints=fingerprints
+            session, run.checkpoint, after, new_rows=new_rows, wrote=wrote, fingerprints=fingerprints
         )
     if complete:
         await backfills.drop_backfill(session, after, chosen)
     else:
         await backfills.write_backfill(session, after, chosen)
-    return await checkpoints.count_batch(session, run.checkpoint, after, new_rows=new_rows)
+    return await checkpoints.count_batch(session, run.checkpoint, after, new_rows=new_rows, wrote=wrote)

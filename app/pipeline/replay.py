@@ -183,6 +183,7 @@ class _Work:
                 run.checkpoint,
                 after,
                 new_rows=counts.inserted + plan.resurrected - len(plan.deleted_rows),
+                wrote=bool(counts.inserted or counts.updated or plan.deleted_rows),
             )
         run.checkpoint = checkpoint
         run.counts.add(counts)

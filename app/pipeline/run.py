@@ -284,6 +284,7 @@ class _Work:
                         proves_all=last and absence.settled and not (batch.doubts or run.complaints),
                     ),
                     new_rows=new_rows + self._held_back_rows - absence.vanished,
+                    wrote=staged.wrote or absence.vanished > 0 or self._held_back.written > 0,
                     complete=last,
                     fingerprints=self._stretches.to_keep(batch) if self._stretches else None,
                 )

@@ -160,7 +160,8 @@ async def test_pages_by_number_are_the_same_in_whatever_order_they_are_read(
         if at == 20:  # anchors of before are worth nothing now
             await sql.execute("UPDATE normalized_data SET deleted_at = now() WHERE source_id = '3'")
             await sql.execute(
-                "UPDATE etl_checkpoint SET row_count = row_count - 1, batch_seq = batch_seq + 1 WHERE source = 'csv'"
+                "UPDATE etl_checkpoint SET row_count = row_count - 1, data_version = gen_random_uuid()"
+                " WHERE source = 'csv'"
             )
             walked.remove(3)
         query = f"/data?page={number}&page_size=5&_={at}{source}"

@@ -65,10 +65,10 @@ async def test_an_older_epoch_moves_no_checkpoint(database: Database) -> None:
 
     with pytest.raises(StoreConflictError, match="lost its lease"):
         async with database.write() as session:
-            await checkpoints.move_checkpoint(session, zombie, zombie, new_rows=1)
+            await checkpoints.move_checkpoint(session, zombie, zombie, new_rows=1, wrote=True)
 
     async with database.write() as session:
-        moved = await checkpoints.move_checkpoint(session, heir, heir, new_rows=0)
+        moved = await checkpoints.move_checkpoint(session, heir, heir, new_rows=0, wrote=True)
     assert moved.batch_seq == 1
     assert moved.row_count == 0
 
@@ -81,18 +81,18 @@ async def test_an_older_epoch_of_the_same_process_moves_no_checkpoint(database: 
 
     with pytest.raises(StoreConflictError):
         async with database.write() as session:
-            await checkpoints.move_checkpoint(session, before, before, new_rows=0)
+            await checkpoints.move_checkpoint(session, before, before, new_rows=0, wrote=True)
 
 
 async def test_a_batch_number_is_used_once(database: Database) -> None:
     held = await take(database, "holder")
     assert held is not None
     async with database.write() as session:
-        await checkpoints.move_checkpoint(session, held, held, new_rows=0)
+        await checkpoints.move_checkpoint(session, held, held, new_rows=0, wrote=True)
 
     with pytest.raises(StoreConflictError):
         async with database.write() as session:
-            await checkpoints.move_checkpoint(session, held, held, new_rows=0)
+            await checkpoints.move_checkpoint(session, held, held, new_rows=0, wrote=True)
 
 
 async def test_a_run_whose_lease_is_taken_over_writes_no_further_row(

@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,7 @@ from sqlalchemy import event
 
 from app.api.read_cache import ENTRY_BYTES, Answer, ReadCache
 from app.clock import monotonic
-from app.db.data import DataVersion
+from app.db.data import DataVersion, read_version
 from app.db.engine import Database
 from app.db.quick_reads import Compiled, QuickReads
 from app.resources import Resources
@@ -25,9 +26,10 @@ from tests.source_server import SourceServer
 ROWS = 40
 
 
-def csv(version: int) -> bytes:
+def csv(version: int, *, name: str = "Item") -> bytes:
     """Of each version another number of rows, and its number in each of them."""
-    return b"id,name,value\n" + b"".join(b"%d,Item %d,%d\n" % (n, n, version) for n in range(ROWS + version))
+    lines = (f"{n},{name} {n},{version}\n" for n in range(ROWS + version))
+    return ("id,name,value\n" + "".join(lines)).encode()
 
 
 @pytest.fixture
@@ -111,6 +113,58 @@ async def test_an_etag_brings_a_304_until_the_data_change(
     assert changed.status_code == 200
     assert changed.headers["etag"] != etag
     assert changed.json()["total"] == ROWS + 2
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("shape", ["not modified", "the same bytes", "a column that is not mapped"])
+async def test_a_run_that_changes_no_row_leaves_version_and_etag_and_brings_freshness(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer, sql: asyncpg.Connection, shape: str
+) -> None:
+    source_server.put("/items.csv", csv(1), **({"etag": '"one"'} if shape == "not modified" else {}))
+    await tick("csv")
+    first = await client.get("/data?page=2", headers={"Cache-Control": "no-cache"})
+    if shape == "a column that is not mapped":
+        source_server.put("/items.csv", csv(1).replace(b"name,value", b"name,price"))
+    assert (await tick("csv")).status == "success"
+    assert await sql.fetchval("SELECT outcome FROM etl_runs ORDER BY id DESC LIMIT 1") != "changed"
+
+    strict = {"Cache-Control": "no-cache"}
+    again = await client.get("/data?page=2", headers=strict)
+    known = await client.get("/data?page=2", headers={**strict, "If-None-Match": first.headers["etag"]})
+
+    assert again.content == first.content
+    assert again.headers["etag"] == first.headers["etag"]
+    assert again.headers["cache-status"] == "etl-river; hit"
+    assert (known.status_code, known.content) == (304, b"")
+    fresh = moment(await sql.fetchval("SELECT succeeded_at FROM etl_checkpoint WHERE source = 'csv'"))
+    assert first.headers["x-data-as-of"] < again.headers["x-data-as-of"] == known.headers["x-data-as-of"] == fresh
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_page_made_after_a_run_that_changed_nothing_is_as_fresh_as_that_run(
+    client: httpx2.AsyncClient, tick: Tick, sql: asyncpg.Connection
+) -> None:
+    """What was known of the version before the run is right about rows and totals, and old."""
+    await client.get("/data?page=1")
+    await tick("csv")
+
+    page = await client.get("/data?page=2")
+
+    assert page.headers["cache-status"] == "etl-river; fwd=miss"
+    assert page.headers["x-data-as-of"] == moment(await sql.fetchval("SELECT succeeded_at FROM etl_checkpoint"))
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("content", [csv(1, name="Other"), csv(2), csv(1).replace(b"7,1\n", b"7,\n")])
+async def test_whatever_changes_a_row_changes_the_version(
+    database: Database, tick: Tick, source_server: SourceServer, content: bytes
+) -> None:
+    before = await read_version(database)
+    source_server.put("/items.csv", content)
+
+    assert (await tick("csv")).status == "success"
+
+    assert (await read_version(database)).version != before.version
 
 
 @pytest.mark.usefixtures("filled")
@@ -203,13 +257,17 @@ async def test_readers_see_one_version_each_time_and_none_older_than_allowed(
     assert sorted(answers) == list(range(1, 9))
 
 
+def moment(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
 def answer(size: int, version: str = "v") -> Answer:
     return Answer(b"x" * size, "etag", version, None, None, None)
 
 
 async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(database: Database) -> None:
     cache = ReadCache(database, max_bytes=10 * (ENTRY_BYTES + 1_001))
-    cache.learn(DataVersion("v", {}), asked_at=monotonic())
+    cache.learn(DataVersion("v", "f", {}), asked_at=monotonic())
     for n in range(11):
         cache.keep((b"%d" % (n % 10), b""), answer(1_000))  # the first one twice
     cache.keep((b"large", b""), answer(5_000))
@@ -223,8 +281,8 @@ async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(databa
 
 async def test_an_older_answer_of_the_database_does_not_undo_a_newer_one(database: Database) -> None:
     cache = ReadCache(database, max_bytes=1_000_000)
-    cache.learn(DataVersion("new", {}), asked_at=2.0)
+    cache.learn(DataVersion("new", "f", {}), asked_at=2.0)
 
-    cache.learn(DataVersion("old", {}), asked_at=1.0)
+    cache.learn(DataVersion("old", "f", {}), asked_at=1.0)
 
-    assert cache.latest == DataVersion("new", {})
+    assert cache.latest == DataVersion("new", "f", {})
