@@ -1,6 +1,5 @@
 """`GET /data`: pages of normalized records."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -8,11 +7,11 @@ from urllib.parse import urlencode
 import orjson
 from fastapi import APIRouter, Depends, Request
 
-from app import __version__
 from app.api.columns import FILTERS, objects, read_order
 from app.api.data_page import DataPage
 from app.api.data_parameters import DataRequest, DataRequestDep, described_parameters
 from app.api.data_reader import DataReader
+from app.api.etags import etag_of
 from app.api.paging import PageCursor, decode_cursor, encode_cursor
 from app.api.problems import problem_responses
 from app.api.read_cache import Answer, CachedRoute, Page, PageResponse
@@ -46,8 +45,8 @@ async def get_data(
     Normalized records in the order (source, id), or as `sort` says.
 
     `X-Data-As-Of` is when the least fresh of the sources that the answer covers was last brought up to date,
-    `X-Source-Lag-Seconds` how long ago that is. `ETag` changes with the data: sent back as `If-None-Match`, it
-    brings a 304 while they are the same.
+    `X-Source-Lag-Seconds` how long ago that is. `ETag` changes with the answer's bytes: sent back as
+    `If-None-Match`, it brings a 304 while they are the same.
     """
     parameters = asked.parameters
     order = total_order(read_order(parameters.sort))
@@ -75,9 +74,10 @@ async def get_data(
         "next_cursor": cursor,
         "total_is": found.total_is,
     }
+    written = orjson.dumps(body, option=orjson.OPT_UTC_Z)
     answer = Answer(
-        body=orjson.dumps(body, option=orjson.OPT_UTC_Z),
-        etag=_etag(found.version.version),
+        body=written,
+        etag=etag_of(written),
         version=found.version.version,
         source=query.source,
         max_staleness=parameters.max_staleness,
@@ -95,11 +95,6 @@ def _made_for(asked: DataRequest) -> tuple[str | None, ...]:
 
 def _values(row: Any, order: Iterable[Order]) -> tuple[Any, ...]:
     return tuple(row[_COLUMNS[item.column]] for item in order)
-
-
-def _etag(version: str) -> str:
-    """Another release may say the same data in other words."""
-    return f'"{hashlib.blake2b(f"{__version__} {version}".encode(), digest_size=12).hexdigest()}"'
 
 
 def _link(path: str, given: Iterable[tuple[str, str]], cursor: str | None, number: int) -> str:

@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
 from app.api.deps import READ_TIMEOUT_SECONDS
+from app.api.etags import is_known, joined
 from app.api.freshness import freshness_headers
 from app.clock import monotonic
 from app.db.data import DataVersion, read_version
@@ -166,7 +167,7 @@ class CachedRoute(APIRoute):
             headers = request.headers
             # Who may read is part of what was asked: only who sends the same is sent the same
             key = (request.scope["query_string"], headers.get("authorization", "").encode())
-            found = await cache.find(key, strict=_is_strict(_joined(headers, "cache-control")))
+            found = await cache.find(key, strict=_is_strict(joined(headers, "cache-control")))
             kept = found is not None
             if found is None:
                 made = await make(request)
@@ -174,14 +175,9 @@ class CachedRoute(APIRoute):
                     return made
                 found = made.page
                 cache.keep(key, found.answer)
-            return _sent(found, _joined(headers, "if-none-match"), kept=kept)
+            return _sent(found, headers, kept=kept)
 
         return answer
-
-
-def _joined(headers: Headers, name: str) -> str:
-    """RFC 9110 §5.3: lines of one name are one list."""
-    return ", ".join(headers.getlist(name))
 
 
 def _is_strict(cache_control: str) -> bool:
@@ -190,7 +186,7 @@ def _is_strict(cache_control: str) -> bool:
     return not directives.isdisjoint({"no-cache", "no-store", "max-age=0"})
 
 
-def _sent(page: Page, if_none_match: str, *, kept: bool) -> Response:
+def _sent(page: Page, asked: Headers, *, kept: bool) -> Response:
     answer = page.answer
     headers = freshness_headers(page.version.extent(answer.source).as_of, answer.max_staleness)
     # RFC 9211
@@ -198,12 +194,6 @@ def _sent(page: Page, if_none_match: str, *, kept: bool) -> Response:
     headers |= {"ETag": answer.etag, "Cache-Control": "no-cache", "Cache-Status": status}
     if answer.link is not None:
         headers["Link"] = answer.link
-    if if_none_match and _matches(if_none_match, answer.etag):
+    if is_known(answer.etag, asked):
         return Response(status_code=304, headers=headers)
     return Response(answer.body, headers=headers, media_type="application/json")
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
-    """RFC 9110 §13.1.2: by weak comparison, any of them."""
-    tags = (item.strip().removeprefix("W/") for item in if_none_match.split(","))
-    return if_none_match.strip() == "*" or etag in tags

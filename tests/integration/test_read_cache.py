@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from app.api.read_cache import ENTRY_BYTES, Answer, ReadCache
 from app.clock import monotonic
+from app.db import data
 from app.db.data import DataVersion, read_version
 from app.db.engine import Database
 from app.db.quick_reads import Compiled, QuickReads
@@ -152,6 +153,46 @@ async def test_a_page_made_after_a_run_that_changed_nothing_is_as_fresh_as_that_
 
     assert page.headers["cache-status"] == "etl-river; fwd=miss"
     assert page.headers["x-data-as-of"] == moment(await sql.fetchval("SELECT succeeded_at FROM etl_checkpoint"))
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("count", ["estimated", "exact"])
+async def test_totals_that_differ_within_a_version_have_etags_that_differ(
+    client: httpx2.AsyncClient, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, count: str
+) -> None:
+    monkeypatch.setattr(data, "FEW_ROWS", 1)
+    query = f"/data?value__gte=0&page_size=3&count={count}"
+    if count == "exact":
+        monkeypatch.setattr(data, "COUNT_SECONDS", 0.001)
+        await sql.execute(
+            "INSERT INTO normalized_data (id, raw_id, run_id, source, source_id, value, content_hash)"
+            " SELECT n, 0, 0, 'csv', 'x' || n, n, '' FROM generate_series(100001, 200000) AS n"
+        )
+    first = await client.get(query, headers={"Cache-Control": "no-cache"})
+    monkeypatch.setattr(data, "COUNT_SECONDS", 60)
+    await sql.execute("ANALYZE normalized_data")
+
+    second = await client.get(f"{query}&_=2", headers={"If-None-Match": first.headers["etag"]})
+
+    assert first.json()["total_is"] == ("at_least" if count == "exact" else "estimated")
+    assert first.json()["total"] != second.json()["total"]
+    assert second.status_code == 200
+    assert second.headers["etag"] != first.headers["etag"]
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_page_whose_rows_stay_keeps_its_etag_while_others_change(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer
+) -> None:
+    strict = {"Cache-Control": "no-cache"}
+    first, last = [await client.get(f"/data?page={page}", headers=strict) for page in (1, 4)]
+    source_server.put("/items.csv", csv(1).replace(b"39,Item 39,1", b"39,Other,1"))
+    assert (await tick("csv")).status == "success"
+
+    known = await client.get("/data?page=1", headers={**strict, "If-None-Match": first.headers["etag"]})
+    changed = await client.get("/data?page=4", headers={**strict, "If-None-Match": last.headers["etag"]})
+
+    assert (known.status_code, changed.status_code) == (304, 200)
 
 
 @pytest.mark.usefixtures("filled")
