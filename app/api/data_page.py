@@ -23,7 +23,7 @@ class DataPage(BaseModel):
     has_more: bool
     next_cursor: str | None = Field(
         description="Give it as `cursor` to get the next page, at any depth alike fast. "
-        "Null at the end, and where a value to sort by is too long for an address."
+        "Null at the end, and where the values to sort by are too long for an address; `Link` leads on."
     )
     total_is: TotalIs = Field(
         description="exact: always without filter and search, and whenever counting took a second at most; "

@@ -10,11 +10,12 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from app.api.columns import read_value
+from app.api.patterns import MAX_PACKED
 from app.api.problems import ProblemError
 from app.db.data_query import NULLABLE, Order
 
 MAX_TEXT: Final = 2000
-"""Characters of a value in a cursor; it has to fit into an address."""
+"""Characters of a value in a cursor: as many as a condition may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,15 @@ def encode_cursor(cursor: PageCursor, *, made_for: Sequence[Any]) -> str | None:
         made_for: filters and order, as JSON takes them; it is good for these, and for no others.
 
     Returns:
-        None: a value is too long for an address.
+        None: the values are too long for an address.
     """
     if any(isinstance(value, str) and len(value) > MAX_TEXT for value in cursor.values):
         return None
     texts = [value.isoformat() if isinstance(value, datetime) else value for value in cursor.values]
     values = base64.urlsafe_b64encode(json.dumps(texts, ensure_ascii=False).encode()).decode().rstrip("=")
+    # A character may take six bytes here, so that two texts of the length that one may have can be too much
+    if len(values) > MAX_PACKED:
+        return None
     body = f"{cursor.page}-{values}"
     return f"{_seal(body, made_for)}-{body}"
 

@@ -15,7 +15,9 @@ NO_NUL: Final = r"^[^\x00]*$"
 ISO_DURATION: Final = rf"^P(?:{_DATE}(?:{_TIME})?|{_TIME})$"
 """Without years and months, whose length depends on the calendar."""
 STALENESS: Final = rf"{ISO_DURATION}|^[0-9]{{1,9}}(?:\.{_N})?$"
-CURSOR: Final = r"^[0-9a-f]{16}-[0-9]{1,19}-[A-Za-z0-9_-]{1,20000}$"
+MAX_PACKED: Final = 20_000
+"""Characters of a cursor's values: what a server takes for an address has its limits."""
+CURSOR: Final = rf"^[0-9a-f]{{16}}-[0-9]{{1,19}}-[A-Za-z0-9_-]{{1,{MAX_PACKED}}}$"
 """Seal, page, values."""
 _COLUMN: Final = "|".join(SERVED)
 _SORTED: Final = "|".join(name for name in SERVED if name != "description")

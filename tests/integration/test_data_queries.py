@@ -170,6 +170,30 @@ async def test_pages_by_number_are_the_same_in_whatever_order_they_are_read(
         assert page["has_more"] == (number * 5 < len(walked))
 
 
+@pytest.mark.parametrize("character", ["x", "水", "🌊", "\x01"])
+async def test_rows_with_the_longest_texts_are_walked_over_by_what_each_page_says(
+    client: httpx2.AsyncClient, sql: asyncpg.Connection, character: str
+) -> None:
+    await sql.execute(
+        "INSERT INTO normalized_data (id, raw_id, run_id, source, source_id, name, content_hash)"
+        " SELECT n, 0, 0, 's', n || repeat($1, 1999), repeat($1, 2000), '' FROM generate_series(1, 5) AS n",
+        character,
+    )
+    await sql.execute("INSERT INTO etl_checkpoint (source, resource, row_count) VALUES ('s', 's', 5)")
+    query, walked = {"sort": "name,source_id", "page_size": "2"}, list[int]()
+    target: str | None = str(httpx2.URL("/data", params=query))
+    while target is not None:
+        response = await client.get(target)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        walked += [item["id"] for item in page["data"]]
+        if page["next_cursor"] is not None:
+            assert (await client.get("/data", params={**query, "cursor": page["next_cursor"]})).status_code == 200
+        target = response.links["next"]["url"] if page["has_more"] else None
+
+    assert walked == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.usefixtures("filled")
 async def test_only_the_fields_asked_for_are_sent_in_the_order_asked(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/data?fields=value,id,value&page_size=2")).json()
