@@ -52,19 +52,22 @@ async def get_data(
     order = total_order(read_order(parameters.sort))
     made_for = _made_for(asked)
     after = decode_cursor(parameters.cursor, order=order, made_for=made_for) if parameters.cursor else None
-    number, size = after.page if after else parameters.page, parameters.page_size
+    size = parameters.page_size
+    seen = after.seen if after else (parameters.page - 1) * size
     query = DataQuery(
         source=parameters.source or None,
         search=parameters.search or None,
         filters=asked.filters,
         order=order,
         limit=size,
-        offset=None if after or number == 1 else min((number - 1) * size, _MAX_OFFSET),
+        offset=None if after or not seen else min(seen, _MAX_OFFSET),
         after=after.values if after else None,
     )
-    found = await reader.read(query, count=parameters.count, seen=(number - 1) * size)
+    number = seen // size + 1
+    found = await reader.read(query, count=parameters.count, seen=seen)
     rows, has_more = found.rows[:size], len(found.rows) > size
-    cursor = encode_cursor(PageCursor(number + 1, _values(rows[-1], order)), made_for=made_for) if has_more else None
+    seen += len(rows)
+    cursor = encode_cursor(PageCursor(seen, _values(rows[-1], order)), made_for=made_for) if has_more else None
     body = {
         "data": objects(rows, parameters.fields),
         "total": found.total,
@@ -81,7 +84,7 @@ async def get_data(
         version=found.version.version,
         source=query.source,
         max_staleness=parameters.max_staleness,
-        link=_link(request.scope["path"], asked.given, cursor, number + 1) if has_more else None,
+        link=_link(request.scope["path"], asked.given, cursor, seen // size + 1) if has_more else None,
     )
     return PageResponse(Page(answer, found.version))
 
@@ -98,7 +101,13 @@ def _values(row: Any, order: Iterable[Order]) -> tuple[Any, ...]:
 
 
 def _link(path: str, given: Iterable[tuple[str, str]], cursor: str | None, number: int) -> str:
-    """RFC 8288, to the next page."""
+    """
+    RFC 8288, to the next page.
+
+    Args:
+        number: of the page with the next row, in pages of the size asked for: where pages of other sizes came before
+            it, it may begin with rows already seen, and skips none.
+    """
     others = [(name, value) for name, value in given if name not in {"page", "cursor"}]
     others.append(("cursor", cursor) if cursor else ("page", str(number)))
     return f'<{path}?{urlencode(others)}>; rel="next"'

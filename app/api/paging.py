@@ -20,8 +20,8 @@ MAX_TEXT: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class PageCursor:
-    page: int
-    """Number of the page that follows."""
+    seen: int
+    """Rows before the page that follows: pages may have other sizes before and after it."""
     values: tuple[Any, ...]
     """Of the last row already seen: those of the columns that the order names."""
 
@@ -41,7 +41,7 @@ def encode_cursor(cursor: PageCursor, *, made_for: Sequence[Any]) -> str | None:
     # A character may take six bytes here, so that two texts of the length that one may have can be too much
     if len(values) > MAX_PACKED:
         return None
-    body = f"{cursor.page}-{values}"
+    body = f"{cursor.seen}-{values}"
     return f"{_seal(body, made_for)}-{body}"
 
 
@@ -59,13 +59,13 @@ def decode_cursor(text: str, *, order: Sequence[Order], made_for: Sequence[Any])
             "cursor: it was made with other filters, or another search or sort; use next_cursor of a page as it is, "
             "or begin without",
         )
-    page, _, packed = body.partition("-")
+    seen, _, packed = body.partition("-")
     try:
         values = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
         read = [_read(item.column, value) for item, value in zip(order, values, strict=True)]
     except (ValueError, TypeError, RecursionError) as error:
         raise ProblemError(HTTPStatus.CONFLICT, "cursor: not one of ours; begin without") from error
-    return PageCursor(int(page), tuple(read))
+    return PageCursor(int(seen), tuple(read))
 
 
 def _read(column: str, value: Any) -> Any:

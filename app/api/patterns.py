@@ -18,7 +18,7 @@ STALENESS: Final = rf"{ISO_DURATION}|^[0-9]{{1,9}}(?:\.{_N})?$"
 MAX_PACKED: Final = 20_000
 """Characters of a cursor's values: what a server takes for an address has its limits."""
 CURSOR: Final = rf"^[0-9a-f]{{16}}-[0-9]{{1,19}}-[A-Za-z0-9_-]{{1,{MAX_PACKED}}}$"
-"""Seal, page, values."""
+"""Seal, rows before, values."""
 _COLUMN: Final = "|".join(SERVED)
 _SORTED: Final = "|".join(name for name in SERVED if name != "description")
 SORT: Final = rf"^-?(?:{_SORTED})(?:,-?(?:{_SORTED})){{0,3}}$"

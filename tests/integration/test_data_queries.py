@@ -195,6 +195,24 @@ async def test_rows_with_the_longest_texts_are_walked_over_by_what_each_page_say
 
 
 @pytest.mark.usefixtures("filled")
+async def test_a_link_by_number_after_pages_of_another_size_skips_no_row(
+    client: httpx2.AsyncClient, sql: asyncpg.Connection
+) -> None:
+    """The 20th name is too long for a cursor; the pages before had five rows, the page that ends there has ten."""
+    await sql.execute("UPDATE normalized_data SET name = lpad(source_id, 2, '0')")
+    await sql.execute("UPDATE normalized_data SET name = rpad(name, 3000, 'x') WHERE source_id = '19'")
+    ten = (await client.get("/data?sort=name&page_size=5&page=2")).json()["next_cursor"]
+
+    last = await client.get("/data", params={"sort": "name", "page_size": "10", "cursor": ten})
+    following = await client.get(last.links["next"]["url"])
+
+    assert [int(item["source_id"]) for item in last.json()["data"]] == list(range(10, 20))
+    assert (last.json()["page"], last.json()["next_cursor"]) == (2, None)
+    assert [int(item["source_id"]) for item in following.json()["data"]] == list(range(20, 30))
+    assert following.json()["page"] == 3
+
+
+@pytest.mark.usefixtures("filled")
 async def test_only_the_fields_asked_for_are_sent_in_the_order_asked(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/data?fields=value,id,value&page_size=2")).json()
 
