@@ -11,6 +11,7 @@ from app import __version__
 from app.api import checkpoint, data, deletes, exports, health, lineage, posted, rejects, replay, runs, sources, stats
 from app.api.data_reader import open_data_reader
 from app.api.docs import mount_docs
+from app.api.head import HeadAsGet
 from app.api.openapi import describe
 from app.api.operator import Reader
 from app.api.problems import install_problem_handlers
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
     describe(app, reading_is_closed=settings.server.read_token is not None)
     mount_docs(app)
     install_problem_handlers(app)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.server.cors_origins,

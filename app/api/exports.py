@@ -14,6 +14,7 @@ from app.api.columns import describe_filters, read_filters, read_order
 from app.api.data_parameters import RowParameters
 from app.api.deps import ResourcesDep
 from app.api.freshness import freshness_headers
+from app.api.head import is_head
 from app.api.problems import ProblemError, problem_responses
 from app.clock import monotonic
 from app.db.data import read_version
@@ -97,8 +98,13 @@ class ExportResponse(Response):
         self._query = query
         self._options = options
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turns = self._resources.exports
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        if is_head(scope):
+            await send(start)
+            await send({"type": "http.response.body"})
+            return
         if turns.locked():
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -107,11 +113,10 @@ class ExportResponse(Response):
                 headers={"Retry-After": str(RETRY_SECONDS)},
             )
         async with turns:
-            await self._answer(receive, send)
+            await self._answer(start, receive, send)
 
-    async def _answer(self, receive: Receive, send: Send) -> None:
+    async def _answer(self, start: Message, receive: Receive, send: Send) -> None:
         limits = self._resources.settings.exports
-        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         body = _Body(send, start, stall_seconds=limits.stall_seconds)
         started_at = monotonic()
         exporting = asyncio.create_task(self._export(body), name="export")

@@ -101,12 +101,17 @@ def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """What may be done with a path, as the description says; empty for what it does not describe."""
+    """
+    What may be done with a path, as the description says; empty for what it does not describe.
+
+    It names no HEAD, which would say all of GET again: there is one wherever there is GET.
+    """
     given = request.url.path
     paths: dict[str, Any] = request.app.openapi()["paths"]
     found = [path for path in paths if path == given]
     found = found or [path for path in paths if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", path), given)]
-    return sorted(method.upper() for path in found for method in paths[path])
+    methods = {method.upper() for path in found for method in paths[path]}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _on_expected(_request: Request, error: Exception) -> Response:

@@ -171,6 +171,50 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.As
     assert {missing.headers["content-type"], wrong.headers["content-type"]} == {"application/problem+json"}
 
 
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/data?page=2&page_size=7", "/data?search=item", "/data?page=0", "/data/1", "/data/0", "/health", "/stats"),
+        *("/livez", "/readyz", "/runs", "/runs/1", "/runs/99", "/rejects", "/sources", "/sources/csv/config", "/docs"),
+        *("/openapi.json", "/nowhere", "/static/swagger-ui/swagger-init.js"),
+    ],
+)
+async def test_head_is_get_without_a_body(client: httpx2.AsyncClient, target: str) -> None:
+    got = await client.get(target)
+    asked = await client.head(target)
+
+    of_the_moment = {"cache-status", "x-source-lag-seconds", "last-modified"}
+    told = [{k: v for k, v in answer.headers.items() if k not in of_the_moment} for answer in (got, asked)]
+    assert asked.status_code == got.status_code
+    assert asked.content == b""
+    assert told[0] == told[1]
+    assert int(asked.headers["content-length"]) == len(got.content)
+
+
+@pytest.mark.usefixtures("filled")
+async def test_head_brings_a_304_too_and_starts_no_export(client: httpx2.AsyncClient, resources: Resources) -> None:
+    etag = (await client.head("/data")).headers["etag"]
+
+    known = await client.head("/data", headers={"If-None-Match": etag})
+    async with resources.exports, resources.exports:  # all turns are taken
+        export = await client.head("/data/export?format=csv")
+    wrong = await client.head("/data/export")
+
+    assert known.status_code == 304
+    assert (export.status_code, export.headers["content-type"]) == (200, "text/csv; charset=utf-8; header=present")
+    assert wrong.status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/data", "/data/export", "/runs", "/sources/csv/checkpoint", "/runs/1/cancel"])
+async def test_allow_names_head_wherever_there_is_get(client: httpx2.AsyncClient, path: str) -> None:
+    refused = await client.request("TRACE", path)
+
+    allowed = refused.headers["allow"].split(", ")
+    assert refused.status_code == 405
+    assert ("HEAD" in allowed) == ("GET" in allowed) == ((await client.head(path)).status_code != 405)
+
+
 async def test_health_before_the_first_tick(client: httpx2.AsyncClient) -> None:
     response = await client.get("/health")
 

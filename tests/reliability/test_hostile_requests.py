@@ -77,6 +77,15 @@ async def test_a_body_shorter_than_it_says_leaves_others_alone(service: Service)
     assert not rest.startswith(b"HTTP/1.1 5")
 
 
+@pytest.mark.parametrize("target", [b"/livez", b"/data", b"/data/export?format=ndjson", b"/nowhere", b"/runs/1/cancel"])
+async def test_nothing_follows_the_headers_that_answer_a_head(service: Service, target: bytes) -> None:
+    answer = await exchange(service, b"HEAD " + target + b" HTTP/1.1\r\n" + HOST + CLOSE)
+
+    headers, _, rest = answer.partition(b"\r\n\r\n")
+    assert headers.startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 405"))
+    assert rest == b""
+
+
 async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, port = service.url.removeprefix("http://").split(":")
     return await asyncio.open_connection(host, int(port))
