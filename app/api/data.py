@@ -12,6 +12,7 @@ from app.api.data_page import DataPage
 from app.api.data_parameters import DataRequest, DataRequestDep, described_parameters
 from app.api.data_reader import DataReader
 from app.api.etags import etag_of
+from app.api.headers import PAGE_HEADERS, validated_responses
 from app.api.paging import PageCursor, decode_cursor, encode_cursor
 from app.api.problems import problem_responses
 from app.api.read_cache import Answer, CachedRoute, Page, PageResponse
@@ -31,7 +32,8 @@ async def get_data_reader(request: Request) -> DataReader:
 @router.get(
     "/data",
     response_model=DataPage,
-    responses=problem_responses(
+    responses=validated_responses(PAGE_HEADERS)
+    | problem_responses(
         _409="The cursor was made with other filters, or another search or sort.",
         _422="A parameter is wrong.",
         _503="The database cannot be reached or took too long, or the data are older than asked.",

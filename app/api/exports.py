@@ -15,6 +15,7 @@ from app.api.data_parameters import RowParameters
 from app.api.deps import ResourcesDep
 from app.api.freshness import freshness_headers
 from app.api.head import is_head
+from app.api.headers import FRESHNESS_HEADERS
 from app.api.problems import ProblemError, problem_responses
 from app.clock import monotonic
 from app.db.data import read_version
@@ -37,6 +38,7 @@ _ROWS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The rows. An answer whose last chunk is missing is not all of them.",
         "content": {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in CONTENT_TYPES.values()},
+        "headers": dict(FRESHNESS_HEADERS),
     }
 }
 

@@ -337,6 +337,26 @@ async def test_other_origins_may_read_without_credentials(client: httpx2.AsyncCl
     assert "access-control-allow-credentials" not in response.headers
 
 
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("target", ["/data?page_size=5", "/data?source=csv&page_size=100", "/data?source=nobody"])
+async def test_the_headers_of_an_answer_are_those_described(client: httpx2.AsyncClient, target: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    tree = (await client.get("/openapi.json")).json()
+    first = await client.get(target)
+
+    for answer in (first, await client.get(target, headers={"If-None-Match": first.headers["etag"]})):
+        response = tree["paths"]["/data"]["get"]["responses"][str(answer.status_code)]
+        described = {name.lower(): header for name, header in response["headers"].items()}
+        assert ("content" in response) == bool(answer.content)
+        # RFC 9110 §8.3, §8.6, and what CORS adds to every answer
+        assert set(answer.headers) - {"content-type", "content-length", "vary"} <= set(described)
+        assert {name for name, header in described.items() if header.get("required")} <= set(answer.headers)
+        for name, header in described.items():
+            if (value := answer.headers.get(name)) is not None:
+                given = int(value) if header["schema"]["type"] == "integer" else value
+                jsonschema.validate(given, header["schema"], format_checker=jsonschema.FormatChecker())
+
+
 async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
     paths = json.loads((await client.get("/openapi.json")).text)["paths"]
 
