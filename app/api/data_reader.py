@@ -67,7 +67,7 @@ class DataReader:
         if (found.version, found.freshness) != (known.version, known.freshness):
             return None
         self._anchors.remember(query, found.version, found.rows)
-        return DataRead(found.rows, known, known.extent(query.source).total, "exact")
+        return DataRead(found.rows, known, known.total(query.source), "exact")
 
     def _turn(self, query: DataQuery) -> AbstractAsyncContextManager[None]:
         return nullcontext() if query.is_quick else self._slow
@@ -76,7 +76,7 @@ class DataReader:
         asked_at = monotonic()
         version = await read_version_in(session)
         self.cache.learn(version, asked_at=asked_at)
-        total = version.extent(query.source).total
+        total = version.total(query.source)
         if not query.is_counted and count == "exact":
             few = await read_few(session, query)
             if few is not None:

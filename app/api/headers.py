@@ -5,8 +5,8 @@ from typing import Any, Final
 
 FRESHNESS_HEADERS: Final[Mapping[str, Any]] = {
     "X-Data-As-Of": {
-        "description": "When the least fresh of the sources that it covers was last brought up to date; missing where "
-        "one never was.",
+        "description": "When the least fresh of the sources that it covers, and that there are still, was last brought "
+        "up to date; missing where one never was.",
         "schema": {"type": "string", "format": "date-time"},
     },
     "X-Source-Lag-Seconds": {

@@ -9,7 +9,7 @@ read costs no query but that one; how fresh the rows are is said anew each time.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -164,6 +164,7 @@ class CachedRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             cache: ReadCache = request.app.state.data_reader.cache
+            sources = request.app.state.resources.catalog.names
             headers = request.headers
             # Who may read is part of what was asked: only who sends the same is sent the same
             key = (request.scope["query_string"], headers.get("authorization", "").encode())
@@ -175,7 +176,7 @@ class CachedRoute(APIRoute):
                     return made
                 found = made.page
                 cache.keep(key, found.answer)
-            return _sent(found, headers, kept=kept)
+            return _sent(found, headers, kept=kept, sources=sources)
 
         return answer
 
@@ -186,9 +187,9 @@ def _is_strict(cache_control: str) -> bool:
     return not directives.isdisjoint({"no-cache", "no-store", "max-age=0"})
 
 
-def _sent(page: Page, asked: Headers, *, kept: bool) -> Response:
+def _sent(page: Page, asked: Headers, *, kept: bool, sources: Collection[str]) -> Response:
     answer = page.answer
-    headers = freshness_headers(page.version.extent(answer.source).as_of, answer.max_staleness)
+    headers = freshness_headers(page.version.as_of(answer.source, among=sources), answer.max_staleness)
     # RFC 9211
     status = "etl-river; hit" if kept else "etl-river; fwd=miss"
     headers |= {"ETag": answer.etag, "Cache-Control": "no-cache", "Cache-Status": status}

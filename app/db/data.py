@@ -1,6 +1,6 @@
 """Pages of `normalized_data`, each with the version of the data that it shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -41,12 +41,12 @@ _VERSION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far an answer reaches, in rows and in time."""
+    """How far a source reaches, in rows and in time."""
 
     total: int
     """Rows that are served."""
     as_of: datetime | None
-    """Every resource that it covers was up to date then, or later; None while one never was."""
+    """It was up to date then; None while it never was."""
 
 
 _NOTHING: Final = Extent(0, None)
@@ -63,14 +63,26 @@ class DataVersion:
     extents: Mapping[str, Extent]
     """By source."""
 
-    def extent(self, source: str | None) -> Extent:
-        """Of one source, or of all of them."""
+    def total(self, source: str | None) -> int:
+        """Rows of one source, or of all of them."""
         if source is not None:
-            return self.extents.get(source, _NOTHING)
-        moments = [extent.as_of for extent in self.extents.values()]
+            return self.extents.get(source, _NOTHING).total
+        return sum(extent.total for extent in self.extents.values())
+
+    def as_of(self, source: str | None, *, among: Collection[str]) -> datetime | None:
+        """
+        When all that an answer covers was up to date, or later; None while a part of it never was.
+
+        Args:
+            source: what it covers; None: all sources.
+            among: the sources that there are now. Rows of one that was removed are served, and grow no fresher: it
+                counts for who asks for it by name.
+        """
+        if source is not None:
+            return self.extents.get(source, _NOTHING).as_of
+        moments = [extent.as_of for name, extent in self.extents.items() if name in among]
         known = [moment for moment in moments if moment is not None]
-        as_of = min(known) if known and len(known) == len(moments) else None
-        return Extent(sum(extent.total for extent in self.extents.values()), as_of)
+        return min(known) if known and len(known) == len(moments) else None
 
 
 _EXTENTS: Final = (

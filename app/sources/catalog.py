@@ -1,7 +1,7 @@
 """Every resource there is: the two built-in sources, and those of the folder of source files."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,10 @@ class Catalog:
 
     def __iter__(self) -> Iterator[ResourceSpec]:
         return iter(self._resources.values())
+
+    @property
+    def names(self) -> Set[str]:
+        return self._resources.keys()
 
     def select(self, names: Iterable[str]) -> list[ResourceSpec]:
         """

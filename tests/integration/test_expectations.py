@@ -168,14 +168,14 @@ async def test_an_answer_is_as_fresh_as_its_least_fresh_source(
     client: httpx2.AsyncClient, sql: asyncpg.Connection
 ) -> None:
     now = utc_now()
-    for source, age in (("a", 5), ("b", 500)):
+    for source, age in (("api", 5), ("csv", 500)):
         await sql.execute(
             "INSERT INTO etl_checkpoint (source, resource, succeeded_at) VALUES ($1, 'r', $2)",
             source,
             now - timedelta(seconds=age),
         )
 
-    every, one = await client.get("/data"), await client.get("/data?source=a")
+    every, one = await client.get("/data"), await client.get("/data?source=api")
 
     assert int(every.headers["X-Source-Lag-Seconds"]) >= 500
     assert int(one.headers["X-Source-Lag-Seconds"]) < 60

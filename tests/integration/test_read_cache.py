@@ -230,6 +230,26 @@ async def test_a_kept_page_grows_old_and_is_refused_to_who_wants_none_so_old(
 
 
 @pytest.mark.usefixtures("filled")
+async def test_a_source_that_is_no_more_makes_nothing_stale_but_itself(
+    client: httpx2.AsyncClient, sql: asyncpg.Connection
+) -> None:
+    await sql.execute(
+        "INSERT INTO etl_checkpoint (source, resource, row_count, succeeded_at)"
+        " VALUES ('gone', 'gone', 0, '2020-01-01T00:00:00Z'), ('never', 'never', 0, NULL)"
+    )
+    for target in ("/data?max_staleness=60", "/data/export?format=csv&max_staleness=60"):
+        for _ in range(2):
+            answer = await client.get(target)
+            assert answer.status_code == 200
+            assert answer.headers["x-data-as-of"] > "2026"
+
+    by_name = await client.get("/data?source=gone")
+
+    assert by_name.headers["x-data-as-of"] == "2020-01-01T00:00:00Z"
+    assert (await client.get("/data?source=gone&max_staleness=60")).status_code == 503
+
+
+@pytest.mark.usefixtures("filled")
 async def test_a_kept_page_is_not_for_who_may_not_read(dsn: str, resources: Resources) -> None:
     closed = replace(resources, settings=load_settings(DATABASE_URL=dsn, READ_TOKEN="hunter2"))
     async with api_client(closed, strict=False) as client:
