@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Type
 
 from app.api.patterns import NO_NUL
 from app.api.problems import ProblemError
-from app.db.data_query import NULLABLE, SERVED, Filter, Operator, Order
+from app.db.data_query import NULLABLE, SERVED, DataQuery, Filter, Operator, Order
 
 MAX_FILTERS: Final = 100
 MAX_LISTED: Final = 100
@@ -198,14 +198,21 @@ def _schema(column: str, operator: Operator) -> dict[str, Any]:
     return {"type": "string", "maxLength": MAX_TEXT, "pattern": _LISTS[column], "description": said}
 
 
-def objects(rows: Iterable[Sequence[Any]], fields: str | None) -> list[dict[str, Any]]:
+def chosen_columns(query: DataQuery, fields: str | None) -> tuple[str, ...]:
     """
-    Rows of SERVED's columns, as they are sent.
+    Of the query's columns, those that are sent.
 
     Args:
-        fields: fits FIELDS; only these, in this order.
+        fields: fits FIELDS; only these, in this order. What marks deleted rows is never left out.
     """
+    names = fields.split(",") if fields else SERVED
+    return tuple(dict.fromkeys((*names, *(name for name in query.columns if name not in SERVED))))
+
+
+def objects(rows: Iterable[Sequence[Any]], query: DataQuery, fields: str | None) -> list[dict[str, Any]]:
+    """Rows of the query's columns, as they are sent; of these, the chosen ones."""
+    columns = tuple(query.columns)
     if fields is None:
-        return [dict(zip(SERVED, row, strict=True)) for row in rows]
-    places = {name: tuple(SERVED).index(name) for name in fields.split(",")}
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    places = {name: columns.index(name) for name in chosen_columns(query, fields)}
     return [{name: row[at] for name, at in places.items()} for row in rows]

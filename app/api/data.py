@@ -60,6 +60,7 @@ async def get_data(
         source=parameters.source or None,
         search=parameters.search or None,
         filters=asked.filters,
+        include_deleted=parameters.include_deleted,
         order=order,
         limit=size,
         offset=None if after or not seen else min(seen, _MAX_OFFSET),
@@ -71,7 +72,7 @@ async def get_data(
     seen += len(rows)
     cursor = encode_cursor(PageCursor(seen, _values(rows[-1], order)), made_for=made_for) if has_more else None
     body = {
-        "data": objects(rows, parameters.fields),
+        "data": objects(rows, query, parameters.fields),
         "total": found.total,
         "page": orjson.Fragment(str(number)),  # which may have more digits than 64 bits hold
         "page_size": size,
@@ -91,11 +92,12 @@ async def get_data(
     return PageResponse(Page(answer, found.version))
 
 
-def _made_for(asked: DataRequest) -> tuple[str | None, ...]:
+def _made_for(asked: DataRequest) -> tuple[str | bool | None, ...]:
     """What a cursor has in common with the next one."""
     parameters = asked.parameters
     filters = [f"{name}={value}" for name, value in asked.given if name in FILTERS]
-    return parameters.source or None, parameters.search or None, parameters.sort, *sorted(filters)
+    rows = parameters.source or None, parameters.search or None, parameters.include_deleted
+    return *rows, parameters.sort, *sorted(filters)
 
 
 def _values(row: Any, order: Iterable[Order]) -> tuple[Any, ...]:

@@ -1,14 +1,18 @@
-"""What /data answers: `Item` is a row as it is, `PartOfItem` what `fields=` leaves of it."""
+"""
+What /data answers.
+
+`Item` is a row as it is, `MarkedItem` one that may be deleted, `PartOfItem` what `fields=` leaves of either.
+"""
 
 from typing import Final, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from app.api.schemas import Item
+from app.api.schemas import Item, MarkedItem
 
 PartOfItem: Final = create_model(
     "PartOfItem",
-    **{name: (field.annotation, None) for name, field in Item.model_fields.items()},  # type: ignore[call-overload]
+    **{name: (field.annotation, None) for name, field in MarkedItem.model_fields.items()},  # type: ignore[call-overload]
 )
 """What `fields=` leaves of an item."""
 
@@ -16,7 +20,7 @@ TotalIs = Literal["exact", "at_least", "estimated", "not_counted"]
 
 
 class DataPage(BaseModel):
-    data: list[Item | PartOfItem]
+    data: list[MarkedItem | Item | PartOfItem]
     total: int | None = Field(description="Rows that match; see `total_is`. Null when nobody counted.")
     page: int
     page_size: int

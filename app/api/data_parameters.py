@@ -32,6 +32,10 @@ class RowParameters(BaseModel):
         None, pattern=SORT, description="Columns, `-` before those that descend: `-updated_at,id`."
     )
     fields: str | None = Field(None, pattern=FIELDS, description="Only these columns: `id,name,value`.")
+    include_deleted: bool = Field(
+        default=False,
+        description="Rows that their source deleted, too; each row then has `deleted_at`, null where it is there.",
+    )
     max_staleness: str | None = Field(
         None,
         pattern=STALENESS,

@@ -19,6 +19,7 @@ from app.resources import Resources
 
 SLOW_READS: Final = 4
 """Searches, filters, other orders and deep pages at once; they wait for one another, and nobody else for them."""
+_NO_BOUND: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class DataRead:
     """Some rows, and what is known of all that match."""
 
     rows: Sequence[Sequence[Any]]
-    """Columns as in `SERVED`; one more than the query's limit, where there is one."""
+    """Columns as the query has them; one more than its limit, where there is one."""
     version: DataVersion
     total: int | None
     total_is: TotalIs
@@ -77,13 +78,15 @@ class DataReader:
         version = await read_version_in(session)
         self.cache.learn(version, asked_at=asked_at)
         total = version.total(query.source)
+        # Nobody counts the rows that are not served
+        most = _NO_BOUND if query.include_deleted else total
         if not query.is_counted and count == "exact":
             few = await read_few(session, query)
             if few is not None:
                 return DataRead(few[1], version, few[0], "exact")
         # Beyond the end there is nothing to look for, however large the number
         rows: Sequence[Sequence[Any]] = []
-        if query.offset is None or query.offset < total:
+        if query.offset is None or query.offset < most:
             rows = await read_rows(session, self._anchors.nearer(query, version.version) if query.is_plain else query)
         if query.is_plain:
             self._anchors.remember(query, version.version, rows)
@@ -94,9 +97,9 @@ class DataReader:
         if count == "none":
             return DataRead(rows, version, None, "not_counted")
         # Beyond the end, and in a cursor of other sizes of pages, what was seen before is anybody's word
-        least = min(len(rows) + (seen if rows and query.after is None else 0), total)
+        least = min(len(rows) + (seen if rows and query.after is None else 0), most)
         if count == "estimated":
-            return DataRead(rows, version, min(max(least, await estimate_rows(session, query)), total), "estimated")
+            return DataRead(rows, version, min(max(least, await estimate_rows(session, query)), most), "estimated")
         counted = await count_rows(session, query)
         if counted is None:
             return DataRead(rows, version, least, "at_least")

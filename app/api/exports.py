@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.columns import describe_filters, read_filters, read_order
+from app.api.columns import chosen_columns, describe_filters, read_filters, read_order
 from app.api.data_parameters import RowParameters
 from app.api.deps import ResourcesDep
 from app.api.freshness import freshness_headers
@@ -19,7 +19,7 @@ from app.api.headers import FRESHNESS_HEADERS
 from app.api.problems import ProblemError, problem_responses
 from app.clock import monotonic
 from app.db.data import read_version
-from app.db.data_query import SERVED, DataQuery, total_order
+from app.db.data_query import DataQuery, total_order
 from app.db.exports import ExportFormat, export_rows
 from app.errors import StoreError
 from app.resources import Resources
@@ -182,6 +182,7 @@ async def export_data(
         source=asked.source or None,
         search=asked.search or None,
         filters=read_filters(request.query_params.multi_items(), others=ExportParameters.model_fields),
+        include_deleted=asked.include_deleted,
         order=total_order(read_order(asked.sort)),
     )
     # Read before the rows are, so that they are at least as fresh
@@ -191,5 +192,5 @@ async def export_data(
         "Content-Disposition": f'attachment; filename="data.{asked.format}"',
         "Cache-Control": "no-store",
     }
-    names = tuple(dict.fromkeys(asked.fields.split(","))) if asked.fields else tuple(SERVED)
+    names = chosen_columns(query, asked.fields)
     return ExportResponse(resources, query, headers, to=asked.format, fields=names, guard=asked.formulas == "guard")

@@ -32,6 +32,12 @@ class Item(BaseModel):
     updated_at: Moment
 
 
+class MarkedItem(Item):
+    """One normalized record, where deleted ones are among them."""
+
+    deleted_at: Moment | None = Field(description="When we learnt that it is gone at its source; null: it is there.")
+
+
 class Health(BaseModel):
     status: Literal["healthy", "degraded", "unhealthy"] = Field(
         description="degraded: a source failed in the last tick or is stale, or a write failed; unhealthy: no database."

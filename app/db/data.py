@@ -127,7 +127,7 @@ async def read_quickly(database: Database, query: DataQuery) -> DataRows:
 
 
 async def read_rows(session: ReadSession, query: DataQuery) -> Sequence[Sequence[Any]]:
-    """Columns as in `SERVED`; one more than the query's limit, where there is one."""
+    """Columns as the query has them; one more than its limit, where there is one."""
     rows: Sequence[Sequence[Any]] = (await session.execute(select_data(query).limit(_wanted(query)))).all()
     return rows
 
@@ -140,17 +140,17 @@ async def read_few(session: ReadSession, query: DataQuery) -> tuple[int, Sequenc
     the number, would take twice as long.
     """
     matching = (
-        select(*SERVED.values())
+        select(*query.columns.values())
         .where(*conditions(query))
         .limit(FEW_ROWS + 1)
         .cte("matching")
         .prefix_with("MATERIALIZED")
     )
-    columns = {name: matching.c[name] for name in SERVED}
+    columns = {name: matching.c[name] for name in query.columns}
     page = select_page(query, select(*columns.values()), columns).limit(_wanted(query)).lateral("page")
     total = select(func.count().label("total")).select_from(matching).subquery("counted")
     found = await session.execute(
-        select(total.c.total, *(page.c[name] for name in SERVED))
+        select(total.c.total, *(page.c[name] for name in query.columns))
         .select_from(total.outerjoin(page, true()))
         .order_by(*ordered(query.order, {name: page.c[name] for name in SERVED}))
     )

@@ -31,9 +31,13 @@ SERVED: Final[Mapping[str, ColumnElement[Any]]] = {
     for name in ("id", "source", "source_id", "name", "value", "description", "created_at", "updated_at")
 }
 """Columns that readers see, in their order."""
+MARKED: Final[Mapping[str, ColumnElement[Any]]] = {
+    name: getattr(NormalizedData, name) for name in (*SERVED, "deleted_at")
+}
+"""And what they see where deleted rows are among them."""
 NEAR_ROWS: Final = 10_000
 """Rows that can be walked over within some milliseconds."""
-NULLABLE: Final = frozenset({"value", "description"})
+NULLABLE: Final = frozenset({"value", "description", "deleted_at"})
 
 
 class Filter(NamedTuple):
@@ -69,6 +73,8 @@ class DataQuery:
     search: str | None = None
     """Substring of name or description, case-insensitive."""
     filters: tuple[Filter, ...] = ()
+    include_deleted: bool = False
+    """Rows that the source deleted, too."""
     order: tuple[Order, ...] = DEFAULT_ORDER
     """A total one: see `total_order`."""
     limit: int | None = None
@@ -79,7 +85,12 @@ class DataQuery:
     @property
     def is_counted(self) -> bool:
         """How many rows it has is known without counting."""
-        return self.search is None and not self.filters
+        return self.search is None and not self.filters and not self.include_deleted
+
+    @property
+    def columns(self) -> Mapping[str, ColumnElement[Any]]:
+        """What its rows consist of."""
+        return MARKED if self.include_deleted else SERVED
 
     def fixes(self, column: str) -> bool:
         """All its rows have the same value there."""
@@ -98,7 +109,7 @@ class DataQuery:
 
 def select_data(query: DataQuery) -> Select[Any]:
     """The rows that it asks for, in its order."""
-    return select_page(query, select(*SERVED.values()).where(*conditions(query)), SERVED)
+    return select_page(query, select(*query.columns.values()).where(*conditions(query)), query.columns)
 
 
 def select_page(query: DataQuery, matching: Select[Any], columns: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
@@ -106,7 +117,7 @@ def select_page(query: DataQuery, matching: Select[Any], columns: Mapping[str, C
     Of all rows that match, those that it asks for, in its order.
 
     Args:
-        columns: where `matching` has the columns of SERVED.
+        columns: where `matching` has the query's.
     """
     statement = matching.order_by(*ordered(query.order, columns))
     if query.after is not None:
@@ -119,7 +130,7 @@ def select_page(query: DataQuery, matching: Select[Any], columns: Mapping[str, C
 def conditions(query: DataQuery) -> list[ColumnElement[bool]]:
     """What its rows have in common, whatever page of them is asked for."""
     table = NormalizedData
-    found: list[ColumnElement[bool]] = [table.deleted_at.is_(None)]
+    found: list[ColumnElement[bool]] = [] if query.include_deleted else [table.deleted_at.is_(None)]
     if query.source is not None:
         found.append(table.source == query.source)
     if query.search is not None:

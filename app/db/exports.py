@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, DateTime, Double, Select, Text, and_, case
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from app.db.data_query import SERVED, DataQuery, select_data
+from app.db.data_query import MARKED, NULLABLE, DataQuery, select_data
 from app.db.engine import Database
 from app.db.errors import store_errors
 
@@ -50,7 +50,7 @@ async def export_rows(
     write: Callable[[bytes], Awaitable[None]],
     *,
     to: ExportFormat,
-    fields: Sequence[str] = tuple(SERVED),
+    fields: Sequence[str] | None = None,
     guard: bool = True,
 ) -> int:
     """
@@ -60,7 +60,7 @@ async def export_rows(
 
     Args:
         write: takes one chunk after the other; while it waits, PostgreSQL does.
-        fields: columns of SERVED.
+        fields: of the query's columns; None: all of them.
         guard: in CSV, an apostrophe before texts that a spreadsheet would take for a formula.
 
     Returns:
@@ -75,7 +75,8 @@ async def export_rows(
     try:
         with store_errors():
             await connection.execute(_PREPARE)
-            statement, values = _compile(database, select_data(query).with_only_columns(*_cells(to, fields, guard)))
+            cells = _cells(to, fields or tuple(query.columns), guard)
+            statement, values = _compile(database, select_data(query).with_only_columns(*cells))
             # The deadline of a command is for answers that are awaited whole
             done = await connection.copy_from_query(
                 statement,
@@ -138,18 +139,19 @@ def _compile(database: Database, statement: Select[Any]) -> tuple[str, list[Any]
 def _cells(to: ExportFormat, fields: Sequence[str], guard: bool) -> list[ColumnElement[Any]]:
     """What PostgreSQL writes for each row."""
     if to == "csv":
-        return [_csv_cell(SERVED[name], guard).label(name) for name in fields]
+        return [_csv_cell(MARKED[name], guard).label(name) for name in fields]
     pieces: list[ColumnElement[Any]] = []
     before = "{"
     for name in fields:
-        pieces += [_constant(f"{before}{json.dumps(name)}:"), _json_value(SERVED[name])]
-        before = '",' if _is_moment(SERVED[name]) else ","
+        pieces += [_constant(f"{before}{json.dumps(name)}:"), _json_value(MARKED[name])]
+        before = '",' if _is_moment(MARKED[name]) and name not in NULLABLE else ","
     return [func.concat(*pieces, _constant(before.replace(",", "}")))]
 
 
 def _csv_cell(column: ColumnElement[Any], guard: bool) -> ColumnElement[Any]:
     if _is_moment(column):
-        return func.substring(_moment(column), _number(2))
+        written = func.substring(_moment(column), _number(2))
+        return case((column.is_not(None), written)) if column.key in NULLABLE else written
     if guard and isinstance(column.type, Text):
         starts = [_number(ord(character)) for character in _FORMULA_STARTS]
         return case((func.ascii(column).in_(starts), _constant("'").concat(column)), else_=column)
@@ -158,6 +160,9 @@ def _csv_cell(column: ColumnElement[Any], guard: bool) -> ColumnElement[Any]:
 
 def _json_value(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if _is_moment(column):
+        if column.key in NULLABLE:
+            closed = func.concat(_moment(column), _constant('"'))
+            return case((column.is_not(None), closed), else_=_constant("null"))
         return _moment(column)
     if isinstance(column.type, Double):
         written = cast(column, Text)

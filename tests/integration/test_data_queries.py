@@ -212,6 +212,67 @@ async def test_a_link_by_number_after_pages_of_another_size_skips_no_row(
     assert following.json()["page"] == 3
 
 
+@pytest.fixture
+async def with_deleted(filled: None, sql: asyncpg.Connection) -> set[int]:
+    """Every seventh row is deleted."""
+    gone = set(range(0, 60, 7))
+    await sql.execute(
+        "UPDATE normalized_data SET deleted_at = '2025-06-01T00:00:00Z' WHERE source_id = ANY($1)", [*map(str, gone)]
+    )
+    await sql.execute(
+        "UPDATE etl_checkpoint AS c SET data_version = gen_random_uuid(), row_count = (SELECT count(*) FROM"
+        " normalized_data AS n WHERE n.source = c.source AND deleted_at IS NULL)"
+    )
+    return gone
+
+
+@pytest.mark.parametrize("query", ["", "source=csv", "value__gte=0", "sort=-value,name", "search=note"])
+async def test_deleted_rows_are_shown_to_who_asks_for_them_and_marked(
+    client: httpx2.AsyncClient, with_deleted: set[int], query: str
+) -> None:
+    there = set(await ids(client, query))
+    every = set(await ids(client, f"{query}&include_deleted=true"))
+
+    page = (await client.get(f"/data?{query}&include_deleted=true&page_size=100")).json()
+
+    assert there == every - with_deleted
+    assert every & with_deleted
+    assert page["total"] == len(every) == len(page["data"])
+    marks = {int(item["source_id"]): item["deleted_at"] for item in page["data"]}
+    assert marks == {key: "2025-06-01T00:00:00Z" if key in with_deleted else None for key in every}
+    assert page == json.loads(DataPage.model_validate(page).model_dump_json())
+
+
+async def test_pages_with_deleted_rows_reach_beyond_the_number_of_those_served(
+    client: httpx2.AsyncClient, with_deleted: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "FEW_ROWS", 5)
+    pages = [(await client.get(f"/data?include_deleted=true&page_size=10&page={n}")).json() for n in range(1, 9)]
+
+    assert [len(page["data"]) for page in pages] == [10] * 6 + [0, 0]
+    assert {page["total"] for page in pages} == {60}
+    beyond = (await client.get("/data?include_deleted=true&count=estimated&page=99999999999999999999")).json()
+    assert beyond["data"] == []
+
+
+async def test_what_marks_deleted_rows_is_left_out_of_no_selection_and_of_every_other_answer(
+    client: httpx2.AsyncClient, with_deleted: set[int]
+) -> None:
+    chosen = (await client.get("/data?include_deleted=true&fields=name,id&page_size=1")).json()["data"][0]
+    plain = (await client.get("/data?include_deleted=false&page_size=1")).json()["data"][0]
+
+    assert list(chosen) == ["name", "id", "deleted_at"]
+    assert "deleted_at" not in plain
+
+
+async def test_a_cursor_without_deleted_rows_is_none_with_them(
+    client: httpx2.AsyncClient, with_deleted: set[int]
+) -> None:
+    cursor = (await client.get("/data?page_size=5")).json()["next_cursor"]
+
+    assert (await client.get(f"/data?include_deleted=true&cursor={cursor}")).status_code == 409
+
+
 @pytest.mark.usefixtures("filled")
 async def test_only_the_fields_asked_for_are_sent_in_the_order_asked(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/data?fields=value,id,value&page_size=2")).json()

@@ -254,6 +254,8 @@ async def test_a_hostile_value_is_a_value_and_no_sql(client: httpx2.AsyncClient,
         {"fields": "updated_at,name"},
         {"fields": "value,id,value", "sort": "name"},
         {"fields": "created_at"},
+        {"include_deleted": "true"},
+        {"include_deleted": "true", "fields": "name", "id__gte": "40"},
     ],
 )
 async def test_filters_order_and_fields_mean_what_they_mean_for_data(
@@ -267,6 +269,8 @@ async def test_filters_order_and_fields_mean_what_they_mean_for_data(
     assert found == expected != []
     assert header == list(expected[0])
     assert len(cells) == len(expected)
+    if "include_deleted" in params:
+        assert {row[-1] for row in cells} == {None, "2025-01-01T00:00:00Z"}
 
 
 @pytest.mark.usefixtures("filled")
