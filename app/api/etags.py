@@ -1,7 +1,10 @@
 """Validators of answers: `ETag`, `If-None-Match`."""
 
 import hashlib
+from collections.abc import Mapping
+from http import HTTPStatus
 
+from fastapi import Response
 from starlette.datastructures import Headers
 
 
@@ -15,9 +18,16 @@ def etag_of(body: bytes) -> str:
     return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
-def is_known(etag: str, headers: Headers) -> bool:
-    """Whether who asks has it already, so that 304 will do. RFC 9110 §13.1.2: any of them, by weak comparison."""
-    given = joined(headers, "if-none-match")
+def validated_response(body: bytes, etag: str, headers: Mapping[str, str], *, asked: Headers) -> Response:
+    """The JSON body, or a 304 where who asks has it already."""
+    sent = {"ETag": etag, "Cache-Control": "no-cache", **headers}
+    if _is_known(etag, joined(asked, "if-none-match")):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=sent)
+    return Response(body, headers=sent, media_type="application/json")
+
+
+def _is_known(etag: str, given: str) -> bool:
+    """RFC 9110 §13.1.2: any of them, by weak comparison."""
     return given.strip() == "*" or etag in (item.strip().removeprefix("W/") for item in given.split(","))
 
 

@@ -4,10 +4,12 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.deps import ReadSessionDep, ResourcesDep
+from app.api.etags import etag_of, validated_response
+from app.api.headers import VALIDATOR_HEADERS, validated_responses
 from app.api.operator import LOCKED, Inspector
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import Item, RawVersion
@@ -43,13 +45,14 @@ class LineageReport(BaseModel):
 _MISSING = problem_responses(_404="No such row.")
 
 
-@router.get("", responses=_MISSING)
-async def get_row(row_id: RowId, session: ReadSessionDep) -> Item:
+@router.get("", response_model=Item, responses=validated_responses(VALIDATOR_HEADERS) | _MISSING)
+async def get_row(row_id: RowId, session: ReadSessionDep, request: Request) -> Response:
     """One normalized record."""
     row = await find_row(session, row_id=row_id)
     if row is None or row["deleted_at"] is not None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"there is no row {row_id}" + (", it was deleted" if row else ""))
-    return Item.model_validate(row)
+    body = Item.model_validate(row).model_dump_json().encode()
+    return validated_response(body, etag_of(body), {}, asked=request.headers)
 
 
 @router.get("/lineage", dependencies=[Inspector], responses=LOCKED)

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
 from app.api.deps import READ_TIMEOUT_SECONDS
-from app.api.etags import is_known, joined
+from app.api.etags import joined, validated_response
 from app.api.freshness import freshness_headers
 from app.clock import monotonic
 from app.db.data import DataVersion, read_version
@@ -192,9 +192,7 @@ def _sent(page: Page, asked: Headers, *, kept: bool, sources: Collection[str]) -
     headers = freshness_headers(page.version.as_of(answer.source, among=sources), answer.max_staleness)
     # RFC 9211
     status = "etl-river; hit" if kept else "etl-river; fwd=miss"
-    headers |= {"ETag": answer.etag, "Cache-Control": "no-cache", "Cache-Status": status}
+    headers["Cache-Status"] = status
     if answer.link is not None:
         headers["Link"] = answer.link
-    if is_known(answer.etag, asked):
-        return Response(status_code=304, headers=headers)
-    return Response(answer.body, headers=headers, media_type="application/json")
+    return validated_response(answer.body, answer.etag, headers, asked=asked)

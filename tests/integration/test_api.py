@@ -92,6 +92,27 @@ async def test_the_link_header_leads_to_the_next_page(client: httpx2.AsyncClient
 
 
 @pytest.mark.usefixtures("filled")
+async def test_a_row_has_an_etag_of_its_own(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer
+) -> None:
+    rows = (await client.get("/data?source=csv&page_size=2")).json()["data"]
+    targets = [f"/data/{row['id']}" for row in rows]
+    first = [await client.get(target) for target in targets]
+    assert [answer.json() for answer in first] == rows
+
+    source_server.put("/items.csv", CSV.replace(b"2,Item 2,", b"2,Other 2,"))
+    await tick("csv")
+    later = [
+        await client.get(target, headers={"If-None-Match": answer.headers["etag"]})
+        for target, answer in zip(targets, first, strict=True)
+    ]
+
+    assert [(answer.status_code, answer.content == b"") for answer in later] == [(304, True), (200, False)]
+    assert later[1].json()["name"] == "Other 2"
+    assert later[0].headers["etag"] == first[0].headers["etag"] != later[1].headers["etag"]
+
+
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("search", "found"),
     [("ITEM 3", 2), ("file", 30), ("100%_sure", 25), ("%", 25), ("_", 25), ("\\", 0), ("nowhere", 0), ("é", 0)],
@@ -176,7 +197,7 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.As
     "target",
     [
         *("/data?page=2&page_size=7", "/data?search=item", "/data?page=0", "/data/1", "/data/0", "/health", "/stats"),
-        *("/livez", "/readyz", "/runs", "/runs/1", "/runs/99", "/rejects", "/sources", "/sources/csv/config", "/docs"),
+        *("/livez", "/readyz", "/runs", "/runs/1", "/runs/99", "/rejects", "/sources/schema", "/sources/csv/config", "/docs"),
         *("/openapi.json", "/nowhere", "/static/swagger-ui/swagger-init.js"),
     ],
 )
@@ -338,14 +359,22 @@ async def test_other_origins_may_read_without_credentials(client: httpx2.AsyncCl
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize("target", ["/data?page_size=5", "/data?source=csv&page_size=100", "/data?source=nobody"])
-async def test_the_headers_of_an_answer_are_those_described(client: httpx2.AsyncClient, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/data?page_size=5", "/data"),
+        ("/data?source=csv&page_size=100", "/data"),
+        ("/data?source=nobody", "/data"),
+        ("/data/1", "/data/{row_id}"),
+    ],
+)
+async def test_the_headers_of_an_answer_are_those_described(client: httpx2.AsyncClient, target: str, path: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     tree = (await client.get("/openapi.json")).json()
     first = await client.get(target)
 
     for answer in (first, await client.get(target, headers={"If-None-Match": first.headers["etag"]})):
-        response = tree["paths"]["/data"]["get"]["responses"][str(answer.status_code)]
+        response = tree["paths"][path]["get"]["responses"][str(answer.status_code)]
         described = {name.lower(): header for name, header in response["headers"].items()}
         assert ("content" in response) == bool(answer.content)
         # RFC 9110 §8.3, §8.6, and what CORS adds to every answer
