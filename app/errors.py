@@ -4,6 +4,7 @@ What can go wrong, grouped by what the caller should do about it.
     EtlError
     ├── ConfigError               fix the configuration; never retried (exit code 2)
     │   └── OrderError                or ask for something else: this has no meaning anywhere
+    │       └── QuestionError             about rows: it names the part that is wrong
     ├── SourceError               the outside world did not deliver
     │   ├── SourceUnavailableError    try again later
     │   │   └── SourceBusyError           at the time it named
@@ -38,6 +39,21 @@ class ConfigError(EtlError):
 
 class OrderError(ConfigError):
     """What was asked for is no value of its kind, or an empty range: wrong whatever stands where."""
+
+
+class QuestionError(OrderError):
+    """
+    A condition on rows that there is not, or with a value that is none.
+
+    Args:
+        name: of the condition, as it was given.
+        fault: what is wrong with it, and what there is instead.
+    """
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(f"{name}: {fault}")
+        self.name = name
+        self.fault = fault
 
 
 class SourceError(EtlError):

@@ -1,175 +1,10 @@
-"""The columns of /data as parameters: `value__gte=`, `name__contains=`, `sort=`, `fields=`."""
+"""The columns of /data: their conditions as OpenAPI describes them, their values as they are sent."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
-from functools import cache
-from http import HTTPStatus
-from typing import Annotated, Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter, ValidationError
-
-from app.api.patterns import NO_NUL
-from app.api.problems import ProblemError
-from app.db.data_query import NULLABLE, SERVED, DataQuery, Filter, Operator, Order
-
-MAX_FILTERS: Final = 100
-MAX_LISTED: Final = 100
-"""Values of one `__in`."""
-MAX_TEXT: Final = 2000
-"""Characters of a text, and of a list of them."""
-
-_WHOLE: Final = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-_TEXT: Final = Annotated[str, Field(max_length=MAX_TEXT, pattern=NO_NUL)]
-_NUMBER: Final = Annotated[float, Field(allow_inf_nan=False)]
-NOT_A_NUMBER: Final = BeforeValidator(
-    # Numbers are times to pydantic, and to nobody else
-    lambda given: given if "T" in str(given).upper() or "-" in str(given)[1:] else "no time"
-)
-# An offset can move a moment out of the years that there are
-_MOMENT: Final = Annotated[AwareDatetime, NOT_A_NUMBER, AfterValidator(lambda moment: moment.astimezone(UTC))]
-
-_TYPES: Final[Mapping[str, Any]] = {
-    "id": _WHOLE,
-    "source": _TEXT,
-    "source_id": _TEXT,
-    "name": _TEXT,
-    "value": _NUMBER,
-    "description": _TEXT,
-    "created_at": _MOMENT,
-    "updated_at": _MOMENT,
-}
-_COMPARISONS: Final[tuple[Operator, ...]] = ("exact", "not", "gt", "gte", "lt", "lte")
-_N: Final = r"-?[0-9]{1,18}"
-_D: Final = r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?"
-_LISTS: Final[Mapping[str, str]] = {
-    **{column: NO_NUL for column, kind in _TYPES.items() if kind is _TEXT},
-    "id": rf"^{_N}(?:,{_N}){{0,{MAX_LISTED - 1}}}$",
-    "value": rf"^{_D}(?:,{_D}){{0,{MAX_LISTED - 1}}}$",
-}
-"""How `__in` looks, by column."""
-_TEXT_OPERATORS: Final[tuple[Operator, ...]] = ("contains", "startswith", "endswith")
-
-
-@cache
-def _adapter(column: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_TYPES[column])
-
-
-def read_value(column: str, given: Any) -> Any:
-    """
-    Raises:
-        ValueError: it is none of that column's type.
-    """
-    try:
-        return _adapter(column).validate_python(given)
-    except OverflowError as error:
-        raise ValueError("out of range") from error
-
-
-def _operators(column: str) -> tuple[Operator, ...]:
-    texts = _TEXT_OPERATORS if _TYPES[column] is _TEXT else ()
-    lists: tuple[Operator, ...] = ("in",) if column in _LISTS else ()
-    nulls: tuple[Operator, ...] = ("isnull",) if column in NULLABLE else ()
-    return (*_COMPARISONS, *texts, *lists, *nulls)
-
-
-FILTERS: Final[Mapping[str, tuple[str, Operator]]] = {
-    column if operator == "exact" else f"{column}__{operator}": (column, operator)
-    for column in SERVED
-    for operator in _operators(column)
-    # `source=` is a parameter of its own
-    if (column, operator) != ("source", "exact")
-}
-"""Parameters that are conditions on a column."""
-
-
-def read_filters(given: Iterable[tuple[str, str]], *, others: Iterable[str]) -> tuple[Filter, ...]:
-    """
-    The conditions among the parameters of a request.
-
-    Args:
-        given: all of its parameters.
-        others: the parameters that are none. What begins with `_` is nobody's, and left to whoever sent it.
-
-    Raises:
-        ProblemError: 422, a name is unknown or a value is wrong; it says which.
-    """
-    found: list[Filter] = []
-    known = set(others)
-    for name, text in given:
-        if name in FILTERS:
-            found.append(_filter(name, text))
-        elif name not in known and not name.startswith("_"):
-            raise _wrong(name, f"no such parameter; {_suggest(name, known)}")
-    if len(found) > MAX_FILTERS:
-        raise _wrong("filters", f"{len(found)} conditions; at most {MAX_FILTERS}")
-    return tuple(found)
-
-
-def _filter(name: str, text: str) -> Filter:
-    column, operator = FILTERS[name]
-    try:
-        if operator == "isnull":
-            return Filter(column, operator, {"true": True, "1": True, "false": False, "0": False}[text])
-        if operator != "in":
-            return Filter(column, operator, read_value(column, text))
-        if len(text) > MAX_TEXT:
-            raise _wrong(name, f"{len(text)} characters; at most {MAX_TEXT}")
-        values = _listed(text)
-        if len(values) > MAX_LISTED:
-            raise _wrong(name, f"{len(values)} values; at most {MAX_LISTED}")
-        return Filter(column, operator, tuple(read_value(column, value) for value in values))
-    except KeyError:
-        raise _wrong(name, "true or false") from None
-    except ValidationError as error:
-        raise _wrong(name, _said(column, error)) from None
-    except ValueError as error:
-        raise _wrong(name, str(error)) from None
-
-
-def _listed(text: str) -> list[str]:
-    """`a,b`; or a JSON array of texts, for those with commas."""
-    if text.startswith("["):
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
-            values = None
-        if isinstance(values, list) and all(isinstance(value, str) for value in values):
-            return values
-    return text.split(",")
-
-
-def _said(column: str, error: ValidationError) -> str:
-    said = error.errors(include_url=False)[0]
-    if _TYPES[column] is _MOMENT:
-        return "write a time with its offset, for example 2026-01-31T08:00:00Z (in an address, + is %2B)"
-    return str(said["msg"])
-
-
-def _wrong(name: str, fault: str) -> ProblemError:
-    return ProblemError(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        f"query.{name}: {fault}",
-        errors=[{"where": f"query.{name}", "fault": fault}],
-    )
-
-
-def _suggest(name: str, others: Iterable[str]) -> str:
-    column = name.partition("__")[0]
-    if column in SERVED:
-        names = [known for known, (of, _) in FILTERS.items() if of == column]
-        return f"of {column} there are: {', '.join(names)}"
-    return f"there are: {', '.join(sorted(others))}, and filters as value__gte or name__contains"
-
-
-def read_order(sort: str | None) -> list[Order]:
-    """What `sort` says, which fits SORT; of a column named twice, the first counts."""
-    named: dict[str, Order] = {}
-    for part in sort.split(",") if sort else ():
-        column = part.removeprefix("-")
-        named.setdefault(column, Order(column, part.startswith("-")))
-    return list(named.values())
+from app.db.data_query import DataQuery, Operator
+from app.operations.questions import FILTERS, LISTS, MAX_LISTED, MAX_TEXT, chosen_columns, column_adapter
 
 
 def describe_filters() -> dict[str, Any]:
@@ -191,22 +26,11 @@ def describe_filters() -> dict[str, Any]:
 def _schema(column: str, operator: Operator) -> dict[str, Any]:
     if operator == "isnull":
         return {"type": "boolean"}
-    schema = _adapter(column).json_schema()
+    schema = column_adapter(column).json_schema()
     if operator != "in":
         return schema
     said = f"Separated by commas, or a JSON array of texts; at most {MAX_LISTED}."
-    return {"type": "string", "maxLength": MAX_TEXT, "pattern": _LISTS[column], "description": said}
-
-
-def chosen_columns(query: DataQuery, fields: str | None) -> tuple[str, ...]:
-    """
-    Of the query's columns, those that are sent.
-
-    Args:
-        fields: fits FIELDS; only these, in this order. What marks deleted rows is never left out.
-    """
-    names = fields.split(",") if fields else SERVED
-    return tuple(dict.fromkeys((*names, *(name for name in query.columns if name not in SERVED))))
+    return {"type": "string", "maxLength": MAX_TEXT, "pattern": LISTS[column], "description": said}
 
 
 def objects(rows: Iterable[Sequence[Any]], query: DataQuery, fields: str | None) -> list[dict[str, Any]]:

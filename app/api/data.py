@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import orjson
 from fastapi import APIRouter, Depends, Request
 
-from app.api.columns import FILTERS, objects, read_order
+from app.api.columns import objects
 from app.api.data_page import DataPage
 from app.api.data_parameters import DataRequest, DataRequestDep, described_parameters
 from app.api.data_reader import DataReader
@@ -17,6 +17,7 @@ from app.api.paging import PageCursor, decode_cursor, encode_cursor
 from app.api.problems import problem_responses
 from app.api.read_cache import Answer, CachedRoute, Page, PageResponse
 from app.db.data_query import SERVED, DataQuery, Order, total_order
+from app.operations.questions import FILTERS, read_order
 
 router = APIRouter(tags=["data"], route_class=CachedRoute)
 

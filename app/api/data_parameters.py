@@ -12,9 +12,10 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.api.columns import describe_filters, read_filters
-from app.api.patterns import CURSOR, FIELDS, NO_NUL, SORT, STALENESS
+from app.api.columns import describe_filters
 from app.db.data_query import Filter
+from app.operations.patterns import CURSOR, FIELDS, NO_NUL, SORT, STALENESS
+from app.operations.questions import read_filters
 
 Count = Literal["exact", "estimated", "none"]
 
@@ -71,7 +72,7 @@ async def read_request(request: Request) -> DataRequest:
     """
     Raises:
         RequestValidationError: a parameter is wrong.
-        ProblemError: a condition is.
+        QuestionError: a condition is.
     """
     return DataRequest(request)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.columns import chosen_columns, describe_filters, read_filters, read_order
+from app.api.columns import describe_filters
 from app.api.data_parameters import RowParameters
 from app.api.deps import ResourcesDep
 from app.api.freshness import freshness_headers
@@ -22,6 +22,7 @@ from app.db.data import read_version
 from app.db.data_query import DataQuery, total_order
 from app.db.exports import ExportFormat, export_rows
 from app.errors import StoreError
+from app.operations.questions import chosen_columns, read_filters, read_order
 from app.resources import Resources
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.patterns import ISO_DURATION, NO_NUL
+from app.operations.patterns import ISO_DURATION, NO_NUL
 from app.records import FINGERPRINT, RefreshScope
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]

@@ -9,10 +9,10 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
-from app.api.columns import read_value
-from app.api.patterns import MAX_PACKED
 from app.api.problems import ProblemError
 from app.db.data_query import NULLABLE, Order
+from app.operations.patterns import MAX_PACKED
+from app.operations.questions import read_value
 
 MAX_TEXT: Final = 2000
 """Characters of a value in a cursor: as many as a condition may have."""

@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.api.patterns import MEANINGS
-from app.errors import EtlError, StoreError, StoreUnavailableError
+from app.errors import EtlError, QuestionError, StoreError, StoreUnavailableError
+from app.operations.patterns import MEANINGS
 
 log = structlog.get_logger()
 
@@ -66,6 +66,7 @@ def problem_response(status: int, detail: str, *, headers: dict[str, str] | None
 def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(QuestionError, _on_question)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(EtlError, _on_expected)
     app.add_exception_handler(asyncio.TimeoutError, _on_timeout)
@@ -80,6 +81,15 @@ def _on_problem(_request: Request, error: Exception) -> Response:
 def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [{"where": ".".join(map(str, item["loc"])), "fault": _fault(item)} for item in error.errors()]
+    return _invalid(errors)
+
+
+def _on_question(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, QuestionError)
+    return _invalid([{"where": f"query.{error.name}", "fault": error.fault}])
+
+
+def _invalid(errors: list[dict[str, str]]) -> Response:
     detail = "; ".join(f"{item['where']}: {item['fault']}" for item in errors)
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Query, Response
 from app.api.deps import ReadSessionDep, ResourcesDep, select_sources
 from app.api.operator import LOCKED, Inspector, Operator
 from app.api.orders import Fingerprint, RedriveOrder
-from app.api.patterns import NO_NUL
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import RejectedRecord, RejectGroup, RunsStarted
 from app.api.started import tell_started
 from app.db.rejects import read_groups, read_members
 from app.operations import replay
+from app.operations.patterns import NO_NUL
 from app.records import ReplayRange
 
 router = APIRouter(prefix="/rejects", tags=["rejects"])

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, AwareDatetime
 
-from app.api.columns import NOT_A_NUMBER
 from app.api.deps import ResourcesDep, select_sources
 from app.api.operator import LOCKED, Operator
 from app.api.problems import ProblemError, problem_responses
@@ -15,6 +14,7 @@ from app.api.started import tell_started
 from app.clock import in_utc
 from app.errors import ConfigError
 from app.operations import replay
+from app.operations.questions import NOT_A_NUMBER
 from app.records import FINGERPRINT, Replayed, ReplayRange
 
 router = APIRouter(prefix="/sources/{name}/replay", tags=["sources"])

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Path, Query, Response
 from app.api.deps import ReadSessionDep, ResourcesDep, select_sources
 from app.api.operator import LOCKED, Operator
 from app.api.orders import StartOrder
-from app.api.patterns import NO_NUL
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import RunDetail, RunPage, RunsStarted, RunSummary
 from app.api.started import BUSY, tell_started
 from app.db.run_reads import RunQuery, read_run, read_runs
 from app.operations import runs
+from app.operations.patterns import NO_NUL
 from app.records import RunStatus
 
 router = APIRouter(prefix="/runs", tags=["runs"])

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.paging import MAX_TEXT, PageCursor, decode_cursor, encode_cursor
-from app.api.patterns import CURSOR
 from app.api.problems import ProblemError
 from app.db.data_query import DEFAULT_ORDER, Order, total_order
 from app.extract.http_errors import redact
+from app.operations.patterns import CURSOR
 
 FILTERS = ("csv", None)
 
