@@ -50,7 +50,7 @@ VERBS: Final = {
         "app.cli.deletes:decide",
         "Show the rows that a complete pass did not bring; --approve deletes them. 75 when the source is running.",
     ),
-    "export": ("app.cli.export:export", "Write all rows, as `GET /data/export` does."),
+    "export": ("app.cli.export:export", "Write all rows that match, as `GET /data/export` does."),
     "lineage": (
         "app.cli.lineage:show",
         "Print the record as received, what brought it, and earlier versions, as JSON. 1 when there is none.",

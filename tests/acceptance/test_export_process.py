@@ -1,6 +1,7 @@
 """`etl export` as a process: to a file, down a pipe, down a pipe that breaks."""
 
 import asyncio
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -30,6 +31,21 @@ async def test_rows_go_to_standard_output(environment: dict[str, str]) -> None:
     assert [row.split(",")[:6] for row in rows] == [
         [str(n), "csv", str(n), f"'=row {n}", str(n), ""] for n in (1999, 19991, 19993, 19995, 19997, 19999)
     ]
+
+
+async def test_rows_are_chosen_as_in_the_api(environment: dict[str, str], sql: asyncpg.Connection) -> None:
+    await sql.execute("UPDATE normalized_data SET deleted_at = '2025-06-01T00:00:00Z' WHERE id = 19994")
+    chosen = ["--where", "value__gte=19990", "--where", "source__not=csv", "--sort", "-id", "--fields", "id,name"]
+
+    code, there = await run("export", "--format", "ndjson", *chosen, **environment)
+    _, every = await run("export", "--format", "csv", "--include-deleted", *chosen, **environment)
+
+    assert code == 0
+    assert [json.loads(line) for line in there.splitlines()] == [
+        {"id": n, "name": f"=row {n}"} for n in (20000, 19998, 19996, 19992, 19990)
+    ]
+    assert every.splitlines()[:1] == ["id,name,deleted_at"]
+    assert every.splitlines()[4] == "19994,'=row 19994,2025-06-01T00:00:00Z"
 
 
 async def test_a_file_is_written_whole(environment: dict[str, str], tmp_path: Path) -> None:
