@@ -15,6 +15,7 @@ from app.api.head import HeadAsGet
 from app.api.openapi import describe
 from app.api.operator import Reader
 from app.api.problems import install_problem_handlers
+from app.api.repeated import Unrepeated
 from app.api.request_log import RequestLog
 from app.observability.logs import configure_logs
 from app.resources import Resources, open_resources
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         runs.router,
         rejects.router,
     ):
-        app.include_router(router, dependencies=[Reader])
+        app.include_router(router, dependencies=[Reader, Unrepeated])
     app.include_router(health.router)
     describe(app, reading_is_closed=settings.server.read_token is not None)
     mount_docs(app)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.api.columns import describe_filters
 from app.db.data_query import Filter
+from app.operations.numbers import IN_DIGITS
 from app.operations.patterns import CURSOR, FIELDS, NO_NUL, SORT, STALENESS
 from app.operations.questions import read_filters
 
@@ -45,8 +46,8 @@ class RowParameters(BaseModel):
 
 
 class DataParameters(RowParameters):
-    page: int = Field(1, ge=1, description="From 1; ignored when a cursor is given.")
-    page_size: int = Field(10, ge=1, le=100)
+    page: Annotated[int, Field(ge=1, description="From 1; ignored when a cursor is given."), IN_DIGITS] = 1
+    page_size: Annotated[int, Field(ge=1, le=100), IN_DIGITS] = 10
     count: Count = Field(
         "exact",
         description="How `total` is found where it must be counted: with a filter or a search. See `total_is`.",

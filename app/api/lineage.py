@@ -15,10 +15,11 @@ from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import Item, RawVersion
 from app.db.lineage import find_row
 from app.operations.lineage import trace
+from app.operations.numbers import IN_DIGITS
 
 router = APIRouter(prefix="/data/{row_id}", tags=["data"])
 
-RowId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+RowId = Annotated[int, Path(ge=1, le=2**63 - 1), IN_DIGITS]
 
 
 class RequestReport(BaseModel):

@@ -11,6 +11,7 @@ from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import CheckReport, PreviewedRow
 from app.errors import ConfigError, EtlError
 from app.operations import posted
+from app.operations.numbers import IN_DIGITS
 from app.sources.posted import POSTED, read_posted
 from app.sources.resource import ResourceSpec
 
@@ -61,7 +62,7 @@ async def check_posted(specs: Posted, resources: ResourcesDep) -> list[CheckRepo
 
 @router.post("/preview", dependencies=[Operator], responses=_RESPONSES, openapi_extra=_BODY)
 async def preview_posted(
-    specs: Posted, resources: ResourcesDep, rows: Annotated[int, Query(ge=1, le=100)] = 5
+    specs: Posted, resources: ResourcesDep, rows: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 5
 ) -> list[PreviewedRow]:
     """The first records of a source that is no file yet, as received and as they would be loaded; nothing is stored."""
     try:

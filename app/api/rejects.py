@@ -13,6 +13,7 @@ from app.api.schemas import RejectedRecord, RejectGroup, RunsStarted
 from app.api.started import tell_started
 from app.db.rejects import read_groups, read_members
 from app.operations import replay
+from app.operations.numbers import IN_DIGITS
 from app.operations.patterns import NO_NUL
 from app.records import ReplayRange
 
@@ -57,8 +58,10 @@ async def refuse_reading() -> Response:
 async def list_members(
     fingerprint: Fingerprint,
     session: ReadSessionDep,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="The id of the last record already seen.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[
+        int, Query(ge=0, le=2**63 - 1, description="The id of the last record already seen."), IN_DIGITS
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 20,
 ) -> list[RejectedRecord]:
     """The records of one kind as received, the oldest first."""
     rows = await read_members(session, fingerprint, after=after, at_most=limit)

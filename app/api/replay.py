@@ -14,6 +14,7 @@ from app.api.started import tell_started
 from app.clock import in_utc
 from app.errors import ConfigError
 from app.operations import replay
+from app.operations.numbers import IN_DIGITS
 from app.operations.questions import NOT_A_NUMBER
 from app.records import FINGERPRINT, Replayed, ReplayRange
 
@@ -28,7 +29,7 @@ def choose(
     *,
     since: Annotated[Moment | None, Query(description="Rows landed at this time or later.")] = None,
     until: Annotated[Moment | None, Query(description="Rows landed before this time.")] = None,
-    run: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows that this run landed.")] = None,
+    run: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows that this run landed."), IN_DIGITS] = None,
     source_id: Annotated[list[Key] | None, Query(description="Rows with these keys.")] = None,
     rejected: Annotated[bool, Query(description="Only rows that are rejected.")] = False,
     fingerprint: Annotated[

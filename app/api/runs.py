@@ -14,13 +14,14 @@ from app.api.schemas import RunDetail, RunPage, RunsStarted, RunSummary
 from app.api.started import BUSY, tell_started
 from app.db.run_reads import RunQuery, read_run, read_runs
 from app.operations import runs
+from app.operations.numbers import IN_DIGITS
 from app.operations.patterns import NO_NUL
 from app.records import RunStatus
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
 MAX_ID = 2**63 - 1
-RunId = Annotated[int, Path(ge=1, le=MAX_ID)]
+RunId = Annotated[int, Path(ge=1, le=MAX_ID), IN_DIGITS]
 _MISSING = problem_responses(_404="No such run.")
 
 
@@ -30,8 +31,10 @@ async def list_runs(
     source: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
     status: RunStatus | None = None,
     tick_id: UUID | None = None,
-    before: Annotated[int | None, Query(ge=1, le=MAX_ID, description="`next_before` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    before: Annotated[
+        int | None, Query(ge=1, le=MAX_ID, description="`next_before` of the page before."), IN_DIGITS
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 20,
 ) -> RunPage:
     """Runs, newest first."""
     query = RunQuery(source=source or None, status=status, tick_id=tick_id, before=before, limit=limit)

@@ -16,6 +16,7 @@ from app.errors import EtlError, StoreError
 from app.operations import config
 from app.operations import sources as operations
 from app.operations.freshness import freshness
+from app.operations.numbers import IN_DIGITS
 from app.sources.reading import json_schema
 
 router = APIRouter(prefix="/sources", tags=["sources"])
@@ -78,7 +79,7 @@ async def check_source(name: str, resources: ResourcesDep) -> list[CheckReport]:
     responses=LOCKED | problem_responses(_502="The source did not deliver."),
 )
 async def preview_source(
-    name: str, resources: ResourcesDep, rows: Annotated[int, Query(ge=1, le=100)] = 5
+    name: str, resources: ResourcesDep, rows: Annotated[int, Query(ge=1, le=100), IN_DIGITS] = 5
 ) -> list[PreviewedRow]:
     """The first records as received, and as they would be loaded; nothing is written."""
     shown: list[PreviewedRow] = []

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Type
 
 from app.db.data_query import NULLABLE, SERVED, DataQuery, Filter, Operator, Order
 from app.errors import QuestionError
+from app.operations.numbers import AS_DECIMAL, IN_DIGITS
 from app.operations.patterns import NO_NUL
 
 MAX_FILTERS: Final = 100
@@ -18,9 +19,9 @@ MAX_LISTED: Final = 100
 MAX_TEXT: Final = 2000
 """Characters of a text, and of a list of them."""
 
-_WHOLE: Final = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+_WHOLE: Final = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), IN_DIGITS]
 _TEXT: Final = Annotated[str, Field(max_length=MAX_TEXT, pattern=NO_NUL)]
-_NUMBER: Final = Annotated[float, Field(allow_inf_nan=False)]
+_NUMBER: Final = Annotated[float, Field(allow_inf_nan=False), AS_DECIMAL]
 NOT_A_NUMBER: Final = BeforeValidator(
     # Numbers are times to pydantic, and to nobody else
     lambda given: given if "T" in str(given).upper() or "-" in str(given)[1:] else "no time"

@@ -12,6 +12,7 @@ import pytest
 from app.api import deps
 from app.db.engine import Database
 from app.resources import Resources
+from app.settings import load_settings
 from tests.conftest import Tick, api_client
 from tests.source_server import Fault, SourceServer
 
@@ -143,6 +144,18 @@ async def test_search_is_a_substring_without_case(client: httpx2.AsyncClient, se
         "cursor=W10",
         "cursor=bnVsbA",
         "page=1" + "0" * 5000,
+        "page=1_0",
+        "page=%2B1",
+        "page=+1",
+        "page=%201%20",
+        "page=%D9%A1",
+        "page_size=1_0",
+        "id=1_0",
+        "id__in=1,+2",
+        "value=1_0",
+        "value__gte=%2B1",
+        "value__gte=%201",
+        "value=Infinity",
     ],
 )
 async def test_bad_input_is_a_problem_and_not_a_500(client: httpx2.AsyncClient, query: str) -> None:
@@ -183,6 +196,58 @@ async def test_a_cursor_is_not_taken_for_other_filters(client: httpx2.AsyncClien
 
     assert response.status_code == 409
     assert "made with other filters" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("target", ["/runs?limit=1_0", "/runs?before=%2B1", "/runs/1_0", "/runs/%201", "/data/1_0"])
+async def test_a_number_is_in_digits_alone_everywhere(client: httpx2.AsyncClient, target: str) -> None:
+    response = await client.get(target)
+
+    assert response.status_code == 422
+    assert "valid integer, in digits alone" in response.json()["detail"]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("/data?page=1&page=2", ["page"]),
+        ("/data?page=1&page=1", ["page"]),
+        ("/data?source=csv&search=a&source=api&search=b", ["source", "search"]),
+        ("/data?cursor=&cursor=", ["cursor"]),
+        ("/data/export?format=csv&format=ndjson", ["format"]),
+        ("/runs?limit=1&limit=2", ["limit"]),
+        ("/sources/csv/config?resolved=true&resolved=false", ["resolved"]),
+    ],
+)
+async def test_a_parameter_that_is_given_twice_is_named(
+    dsn: str, resources: Resources, target: str, names: list[str]
+) -> None:
+    closed = replace(resources, settings=load_settings(DATABASE_URL=dsn, READ_TOKEN="look"))
+    async with api_client(closed, headers={"Authorization": "Bearer look"}) as client:
+        response = await client.get(target)
+
+    assert response.status_code == 422
+    assert [error["where"] for error in response.json()["errors"]] == [f"query.{name}" for name in names]
+    assert "given 2 times; give it once" in response.json()["detail"]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/data?_=1&_=2", 200),
+        ("/data?id__not=1&id__not=2", 200),
+        ("/data?name__contains=i&name__contains=m", 200),
+        ("/stats?a=1&a=2", 200),
+        ("/livez?a=1&a=2", 200),
+        ("/runs?a=1&a=2", 200),
+        ("/rejects/redrive?a=1&a=2", 405),
+    ],
+)
+async def test_conditions_and_what_is_nobodys_may_come_twice(
+    client: httpx2.AsyncClient, target: str, status: int
+) -> None:
+    assert (await client.get(target)).status_code == status
 
 
 async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.AsyncClient) -> None:

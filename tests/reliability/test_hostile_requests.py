@@ -29,7 +29,7 @@ REQUESTS: dict[str, tuple[bytes, set[int]]] = {
         {404},
     ),
     "a query of 60 kB": (b"GET /data?search=" + b"a" * 60_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, {400, 414, 422, 431}),
-    "a parameter twice": (b"GET /data?page=1&page=x HTTP/1.1\r\n" + HOST + CLOSE, {200, 422}),
+    "a parameter twice": (b"GET /data?page=1&page=x HTTP/1.1\r\n" + HOST + CLOSE, {422}),
     "a header of odd bytes": (b"GET /data HTTP/1.1\r\nX-Odd: \xff\x80\x7f\r\n" + HOST + CLOSE, {200, 400}),
     "an absurd Range": (b"GET /data HTTP/1.1\r\nRange: bytes=-1-,9-3\r\n" + HOST + CLOSE, {200}),
     "an absurd If-None-Match": (b'GET /data HTTP/1.1\r\nIf-None-Match: "\xff", W/*\r\n' + HOST + CLOSE, {200}),
