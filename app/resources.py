@@ -87,7 +87,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             await stack.enter_async_context(_watched(embedded, database))
         fetcher = await stack.enter_async_context(Fetcher(settings.http, database))
         presence = await stack.enter_async_context(Presence(database))
-        yield Resources(settings, database, fetcher, presence, open_catalog(settings), embedded)
+        catalog = open_catalog(settings)
+        for file in catalog.wrong:
+            log.error("source_file_wrong", file=file.where, source=file.name, reason=file.reason)
+        yield Resources(settings, database, fetcher, presence, catalog, embedded)
 
 
 @asynccontextmanager

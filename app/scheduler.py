@@ -44,6 +44,8 @@ class Tick:
     """Sources that another process is running."""
     unopened: dict[str, EtlError] = field(default_factory=dict)
     """Sources whose run could not even be recorded, with the reason."""
+    wrong_files: dict[str, str] = field(default_factory=dict)
+    """Source files that were to be run and are wrong, with the faults of each."""
     seconds: float = 0.0
 
     @property

@@ -1,6 +1,7 @@
 """`/health`, `/livez`, `/readyz`: they answer in time whatever the database does."""
 
 import asyncio
+from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.deps import ResourcesDep
 from app.api.problems import ProblemError, problem_responses
-from app.api.schemas import Health, Liveness, Readiness
+from app.api.schemas import Health, Liveness, Readiness, WrongFileItem
 from app.clock import utc_now
 from app.db.engine import Database
 from app.db.reads import TickSummary, read_last_tick, read_successes
@@ -65,6 +66,7 @@ class HealthCheck:
 @router.get("/health", responses={503: {"model": Health, "description": "No database."}})
 async def get_health(request: Request, response: Response, resources: ResourcesDep) -> Health:
     check: HealthCheck = request.app.state.health_check
+    wrong = [WrongFileItem(**asdict(file)) for file in resources.catalog.wrong]
     try:
         found = await check.look()
     except StoreError as error:
@@ -76,6 +78,7 @@ async def get_health(request: Request, response: Response, resources: ResourcesD
             etl_status="never",
             detail=error.reason,
             stale_sources=[],
+            wrong_files=wrong,
         )
     tick, now = found.tick, utc_now()
     stale = [
@@ -84,7 +87,7 @@ async def get_health(request: Request, response: Response, resources: ResourcesD
         if freshness(spec, found.successes.get(spec.name), since=resources.opened_at, now=now).stale
     ]
     trouble = resources.database.trouble
-    status = "degraded" if stale or trouble or tick.status in {"partial", "failed"} else "healthy"
+    status = "degraded" if stale or wrong or trouble or tick.status in {"partial", "failed"} else "healthy"
     return Health(
         status=status,
         db_connected=True,
@@ -92,6 +95,7 @@ async def get_health(request: Request, response: Response, resources: ResourcesD
         etl_status=tick.status,
         detail=trouble,
         stale_sources=stale,
+        wrong_files=wrong,
     )
 
 

@@ -38,15 +38,25 @@ class MarkedItem(Item):
     deleted_at: Moment | None = Field(description="When we learnt that it is gone at its source; null: it is there.")
 
 
+class WrongFileItem(BaseModel):
+    """A source file that nothing is read with until somebody mends it."""
+
+    where: str
+    name: str | None = Field(description="Of its source, as far as that can be told.")
+    reason: str = Field(description="One line for each fault.")
+
+
 class Health(BaseModel):
     status: Literal["healthy", "degraded", "unhealthy"] = Field(
-        description="degraded: a source failed in the last tick or is stale, or a write failed; unhealthy: no database."
+        description="degraded: a source failed in the last tick or is stale, its file is wrong, or a write failed; "
+        "unhealthy: no database."
     )
     db_connected: bool
     last_etl_run: Moment | None = Field(description="When the last tick ended, or began if it is running.")
     etl_status: Literal["never", "running", "success", "partial", "failed"]
     detail: str | None = Field(description="Why there is no database, or why it took no write; null when all is well.")
     stale_sources: list[str] = Field(description="Not brought up to date for longer than their `max_staleness`.")
+    wrong_files: list[WrongFileItem]
 
 
 class Stats(BaseModel):
@@ -76,16 +86,17 @@ class ProblemDetail(BaseModel):
 
 
 class SourceItem(BaseModel):
-    """One resource of one source."""
+    """One resource of one source; or a file that is wrong, with its `error`, and its name where that can be told."""
 
-    name: str = Field(description="What `/data?source=` takes.")
-    source: str
-    resource: str
-    type: Literal["rest_api", "csv"]
+    name: str | None = Field(description="What `/data?source=` takes.")
+    source: str | None
     where: str = Field(description="The source file.")
-    reads: str
-    schedule: str
+    resource: str | None
+    type: Literal["rest_api", "csv"] | None
+    reads: str | None
+    schedule: str | None
     breaker: str | None = Field(description="What is wrong with its host; null while it answers.")
+    error: str | None = Field(description="What is wrong with its file; null while it is read with.")
     last_success_at: Moment | None = Field(description="When it was last brought up to date.")
     staleness_seconds: float | None = Field(description="How long ago that is.")
     max_staleness_seconds: float | None

@@ -15,7 +15,7 @@ from app.db.reads import read_successes
 from app.errors import EtlError, StoreError
 from app.operations import config
 from app.operations import sources as operations
-from app.operations.freshness import freshness
+from app.operations.freshness import freshness, freshness_of_wrong
 from app.operations.numbers import IN_DIGITS
 from app.sources.reading import json_schema
 
@@ -24,19 +24,23 @@ router = APIRouter(prefix="/sources", tags=["sources"])
 
 @router.get("")
 async def list_sources(resources: ResourcesDep) -> list[SourceItem]:
-    """Every resource, by its name in `/data?source=`, and how fresh it is."""
+    """Every resource, by its name in `/data?source=`, and how fresh it is; and each file that is wrong."""
     try:
         async with resources.database.read() as session:
             successes = await read_successes(session)
     except StoreError:
         successes = {}  # what there is to pull can be told all the same
     since, now = resources.opened_at, utc_now()
-    return [
+    listed = [
         SourceItem(
             **asdict(operations.describe(spec, resources.fetcher)),
             **asdict(freshness(spec, successes.get(spec.name), since=since, now=now)),
         )
         for spec in resources.catalog
+    ]
+    return listed + [
+        SourceItem(**asdict(operations.describe_wrong(file)), **asdict(freshness_of_wrong(file, successes, now=now)))
+        for file in resources.catalog.wrong
     ]
 
 

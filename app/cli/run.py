@@ -13,6 +13,7 @@ from app.operations.run import run_once
 from app.scheduler import Tick
 from app.settings import load_settings
 
+CONFIGURATION: Final = 2
 EXIT_CODES: Final = {"success": 0, "failed": 1, "partial": 3, "locked": 75}
 
 
@@ -31,7 +32,7 @@ def run(
 def print_tick(tick: Tick, *, print_json: bool) -> int:
     """Say how it ended, as text or as JSON; the exit code that says the same."""
     print(_as_json(tick) if print_json else _as_text(tick))
-    return EXIT_CODES[tick.status]
+    return CONFIGURATION if tick.wrong_files else EXIT_CODES[tick.status]
 
 
 def _as_json(tick: Tick) -> str:
@@ -43,6 +44,7 @@ def _as_json(tick: Tick) -> str:
             "runs": [report.as_json() for report in tick.reports],
             "locked": tick.locked,
             "not_opened": {source: str(error) for source, error in tick.unopened.items()},
+            "wrong_files": tick.wrong_files,
         }
     )
 
@@ -65,4 +67,5 @@ def _as_text(tick: Tick) -> str:
             lines.append(f"  {report.error_class}: {report.error_message}")
     lines += [f"{source}: locked, another process is running it" for source in tick.locked]
     lines += [f"{source}: not started: {error}" for source, error in tick.unopened.items()]
+    lines += [f"not run: {line}" for reason in tick.wrong_files.values() for line in reason.splitlines()]
     return "\n".join(lines)

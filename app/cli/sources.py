@@ -1,10 +1,11 @@
 """`etl sources`: what there is to pull, and a look before pulling it."""
 
 import json
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -19,11 +20,13 @@ from app.resources import open_database
 from app.settings import Settings, load_settings
 from app.settings.secrets import read_secrets
 from app.sources.auth import OAuth2RefreshToken
-from app.sources.catalog import Catalog, open_catalog, resolve
+from app.sources.catalog import Catalog, WrongFile, open_catalog, resolve
 from app.sources.reading import json_schema, read_source_file
 from app.sources.resource import ResourceSpec
 
 T = TypeVar("T")
+
+CONFIGURATION: Final = 2
 
 cli = typer.Typer(help="Sources: list, check and preview them.", no_args_is_help=True)
 
@@ -33,14 +36,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @cli.command("list")
 def list_sources(as_json: AsJson = False) -> int:
-    """Print every resource there is."""
-    listed = [operations.describe(spec) for spec in open_catalog(load_settings())]
+    """Print every resource there is, and what is wrong with files that are."""
+    catalog = open_catalog(load_settings())
+    listed = [operations.describe(spec) for spec in catalog]
+    wrong = [operations.describe_wrong(file) for file in catalog.wrong]
     if as_json:
-        print(to_json(listed))
+        print(to_json([*listed, *wrong]))
         return 0
-    width = max(len(item.name) for item in listed)
+    width = max((len(item.name or "?") for item in [*listed, *wrong]), default=0)
     for item in listed:
         print(f"{item.name:<{width}}  {item.type:<8}  {item.schedule:<10}  {item.reads}  ({item.where})")
+    for item in wrong:
+        for line in (item.error or "").splitlines():
+            print(f"{item.name or '?':<{width}}  wrong     {line}")
     return 0
 
 
@@ -59,7 +67,9 @@ def print_config(
 ) -> int:
     """Print a source as it is understood, defaults and all; with --json by resource, in one object."""
     settings = load_settings()
-    specs = open_catalog(settings).look_up([name])
+    catalog = open_catalog(settings)
+    specs = catalog.look_up([name])
+    _warn(catalog)
     if as_json:
         trees = {spec.name: config.resolved(spec, settings) if resolved else config.understood(spec) for spec in specs}
         print(to_json(trees, indent=2))
@@ -74,19 +84,20 @@ def print_config(
 
 @cli.command("check")
 def check(names: Names = None, as_json: AsJson = False) -> int:
-    """Ask each source for its first page and look at it; nothing is written. 1 when one fails."""
+    """Ask each source for its first page and look at it; nothing is written. 1 when one fails, 2 for a wrong file."""
     settings = load_settings()
 
     async def look(spec: ResourceSpec, fetcher: Fetcher, among: Sequence[ResourceSpec]) -> operations.Check:
         return await operations.check(spec, fetcher, among=among)
 
-    reports = _each(settings, names or [], look)
+    reports, wrong = _each(settings, names or [], look)
+    reports += [operations.check_wrong(file) for file in wrong]
     if as_json:
         print(to_json(reports))
     else:
         for report in reports:
             print("\n".join(_as_text(report)))
-    return 0 if all(report.ok for report in reports) else 1
+    return CONFIGURATION if wrong else 0 if all(report.ok for report in reports) else 1
 
 
 @cli.command("preview")
@@ -103,10 +114,10 @@ def preview(
     ) -> tuple[str, list[operations.PreviewRow]]:
         return spec.name, await operations.preview(spec, fetcher, limit=rows, among=among)
 
-    found = _each(settings, names or [], look)
+    found, wrong = _each(settings, names or [], look)
     if as_json:
         print(to_json(dict(found)))
-        return 0
+        return CONFIGURATION if wrong else 0
     for name, shown in found:
         print(f"{name}:")
         for row in shown:
@@ -114,15 +125,18 @@ def preview(
             print(f"     → {_outcome(row)}")
             for note in row.notes:
                 print(f"       {note['field']}: {note['code']}, given {note['given']!r}")
-    return 0
+    return CONFIGURATION if wrong else 0
 
 
 def _each(
     settings: Settings,
     names: list[str],
     look: Callable[[ResourceSpec, Fetcher, Sequence[ResourceSpec]], Coroutine[Any, Any, T]],
-) -> list[T]:
-    specs, among = _select(settings, names)
+) -> tuple[list[T], list[WrongFile]]:
+    """What the looks found; and, where all sources were asked for, the files that are wrong."""
+    specs, catalog = _select(settings, names)
+    among = [*catalog, *specs]
+    _warn(catalog)
 
     async def all_of_them() -> list[T]:
         async with AsyncExitStack() as stack:
@@ -134,15 +148,16 @@ def _each(
             fetcher = await stack.enter_async_context(Fetcher(settings.http, database))
             return [await look(spec, fetcher, among) for spec in specs]
 
-    return run_async(all_of_them(), settings, quiet=True)
+    found = run_async(all_of_them(), settings, quiet=True)
+    return found, [] if names else catalog.wrong
 
 
-def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], list[ResourceSpec]]:
+def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], Catalog]:
     """
     Names from the catalogue; what ends in .toml is a file that need not be in the folder yet.
 
     Returns:
-        What is selected, and all among which a parent may be.
+        What is selected, and the catalogue.
     """
     paths = [Path(name) for name in names if name.endswith(".toml")]
     others = [name for name in names if not name.endswith(".toml")]
@@ -159,7 +174,13 @@ def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], l
             folder=path.absolute().parent,
             settings=settings,
         )
-    return specs, [*catalog, *specs]
+    return specs, catalog
+
+
+def _warn(catalog: Catalog) -> None:
+    for file in catalog.wrong:
+        for line in file.reason.splitlines():
+            print(f"etl: {line}", file=sys.stderr)
 
 
 def _with_origins(spec: ResourceSpec, settings: Settings) -> list[str]:

@@ -119,11 +119,13 @@ async def prove(settings: Settings, order: ProofOrder, *, on_step: OnStep | None
     Run the sources undisturbed, then once for each fault or plan, each in a throw-away database.
 
     Raises:
-        ConfigError: a name is unknown, or the database cannot be used for this.
+        ConfigError: a name is unknown, or a file of all is wrong, or the database cannot be used for this.
         StoreError: the database cannot be reached.
     """
     tell = on_step or (lambda _done, _all, _doing: None)
     began, catalog = monotonic(), open_catalog(settings)
+    if not order.names:
+        catalog.demand_right()  # "every source" was asked for: without one of them it would be no proof
     specs = _with_parents(catalog, order.names)
     names = [spec.name for spec in specs]
     if order.ids is not None and len(specs) > 1:

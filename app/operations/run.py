@@ -11,12 +11,16 @@ from app.sources.catalog import open_catalog
 
 async def run_once(settings: Settings, names: Sequence[str], *, on_progress: OnProgress | None = None) -> Tick:
     """
-    Migrate where needed, and run the named sources once; all of them when none is named.
+    Migrate where needed, and run the named sources once; when none is named, all whose file is right.
 
     Raises:
-        ConfigError: a name is unknown, or a setting is wrong.
+        ConfigError: a name is unknown or of a file that is wrong, or a setting is wrong.
         StoreUnavailableError: the database cannot be reached.
     """
-    sources = open_catalog(settings).select(names)
+    catalog = open_catalog(settings)
+    sources = catalog.select(names)
     async with open_ready(settings) as resources:
-        return await run_tick(resources, sources, trigger="command", on_progress=on_progress)
+        tick = await run_tick(resources, sources, trigger="command", on_progress=on_progress)
+    if not names:
+        tick.wrong_files = {file.where: file.reason for file in catalog.wrong}
+    return tick

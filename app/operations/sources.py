@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.clock import utc_now
-from app.errors import EtlError, SourceRefusedError
+from app.errors import ConfigError, EtlError, SourceRefusedError
 from app.extract.breaker import BreakerState
 from app.extract.http import Fetcher
 from app.extract.http_errors import redact
@@ -14,6 +14,7 @@ from app.extract.kinds import read_pages
 from app.land import Landed, land_records
 from app.normalize.rows import Normalized, open_normalizer
 from app.records import Checkpoint, Cursor, Page, Traffic
+from app.sources.catalog import WrongFile
 from app.sources.resource import ResourceSpec
 from app.sources.tables import RestResource
 
@@ -25,16 +26,19 @@ SAMPLE_PARENTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    name: str
-    source: str
-    resource: str
-    type: str
+    """A resource; or a file that is wrong, of which `error` is told, and no more than its name where that can be."""
+
+    name: str | None
+    source: str | None
     where: str
     """The source file."""
-    reads: str
-    schedule: str
+    resource: str | None = None
+    type: str | None = None
+    reads: str | None = None
+    schedule: str | None = None
     breaker: str | None = None
     """None while its host answers; otherwise what is wrong with it, and when it is asked again."""
+    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -117,12 +121,21 @@ def describe(spec: ResourceSpec, fetcher: Fetcher | None = None) -> Listed:
     )
 
 
+def describe_wrong(file: WrongFile) -> Listed:
+    return Listed(file.name, file.name, file.where, error=file.reason)
+
+
 def _trouble(state: BreakerState) -> str | None:
     if state.state == "closed":
         return None
     since = state.since.isoformat(timespec="seconds") if state.since else "?"
     again = state.next_try_at.isoformat(timespec="seconds") if state.next_try_at else "with the next request"
     return f"{state.failures} failures in a row since {since}, the last: {state.reason}; asked again {again}"
+
+
+def check_wrong(file: WrongFile) -> Check:
+    """What a check says of a file that is wrong; its source is not asked."""
+    return Check(file.name or file.where, error=file.reason, error_class=ConfigError.error_class)
 
 
 async def check(spec: ResourceSpec, fetcher: Fetcher, *, among: Iterable[ResourceSpec] = ()) -> Check:

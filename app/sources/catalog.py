@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -12,22 +13,41 @@ from pydantic import SecretStr
 from app.errors import ConfigError
 from app.settings import Settings
 from app.settings.secrets import read_secrets
-from app.sources.reading import read_source, read_source_file
+from app.sources.reading import read_name, read_source, read_source_file
 from app.sources.resource import BUILT_IN, Origin, ResourceSpec, Secrets
 from app.sources.tables import CsvResource, CsvSource, RestSource
 
 _DEFAULTS: Final[Origin] = "resource_defaults"
 
 
+@dataclass(frozen=True, slots=True)
+class WrongFile:
+    """A source file that nothing is read with until somebody mends it."""
+
+    where: str
+    name: str | None
+    """Of its source, as far as that can be told."""
+    reason: str
+    """One line for each fault, each beginning with the file."""
+
+
 class Catalog:
     """
     Args:
         disabled: known by name, and otherwise as if they were not there.
+        wrong: files of which no more than that is known.
     """
 
-    def __init__(self, resources: Iterable[ResourceSpec], *, disabled: Iterable[ResourceSpec] = ()) -> None:
+    def __init__(
+        self,
+        resources: Iterable[ResourceSpec],
+        *,
+        disabled: Iterable[ResourceSpec] = (),
+        wrong: Iterable[WrongFile] = (),
+    ) -> None:
         self._resources = {resource.name: resource for resource in resources}
         self._disabled = list(disabled)
+        self.wrong = list(wrong)
 
     def __iter__(self) -> Iterator[ResourceSpec]:
         return iter(self._resources.values())
@@ -41,40 +61,54 @@ class Catalog:
         The resources of these names, or of the sources of these names; all of them when none is named.
 
         Raises:
-            ConfigError: a name is not in the catalogue, or disabled.
+            ConfigError: a name is not in the catalogue, or disabled, or of a file that is wrong.
         """
         wanted = list(dict.fromkeys(names))
+        meant = {name.partition(".")[0] for name in wanted}
+        faults = [file.reason for file in self.wrong if file.name in meant]
+        if faults:
+            raise ConfigError("\n".join(faults))
         for one in self._disabled:
             if not {one.name, one.source}.isdisjoint(wanted):
                 raise ConfigError(f"{one.source} is disabled: enabled = false in {one.where}")
         unknown = [name for name in wanted if not any(name in {one.name, one.source} for one in self)]
         if unknown:
-            raise ConfigError(f"unknown source {', '.join(unknown)}; there are: {', '.join(self._resources)}")
+            there = f"unknown source {', '.join(unknown)}; there are: {', '.join(self._resources)}"
+            raise ConfigError("\n".join([there, *(file.reason for file in self.wrong)]))
         return [one for one in self if not wanted or one.name in wanted or one.source in wanted]
 
     def look_up(self, names: Iterable[str]) -> list[ResourceSpec]:
         """The same for what asks no source and writes nothing: disabled ones, too."""
-        return Catalog([*self, *self._disabled]).select(names)
+        return Catalog([*self, *self._disabled], wrong=self.wrong).select(names)
+
+    def demand_right(self) -> None:
+        """
+        Raises:
+            ConfigError: a file is wrong; one line for each fault of each.
+        """
+        if self.wrong:
+            raise ConfigError("\n".join(file.reason for file in self.wrong))
 
 
 def open_catalog(settings: Settings) -> Catalog:
     """
-    Read the source files anew.
+    Read the source files anew; one that is wrong hinders no other.
 
-    Raises:
-        ConfigError: one line for each fault of each file; no source runs while another one's file is wrong.
+    But a name that it has, too, is nobody's: whose the rows of that name are cannot be told from here, and the other
+    one's next pass might take them for its own.
     """
     secrets = read_secrets()
     built_in = {"api": _builtin_api, "csv": _builtin_csv}
     resources = [spec for name in settings.sources.built_in for spec in built_in[name](settings)]
     disabled: list[ResourceSpec] = []
-    faults: list[str] = []
+    wrong: list[WrongFile] = []
     places = {name: f"the built-in source {name}; see BUILT_IN_SOURCES" for name in settings.sources.built_in}
     for path in _source_files(settings.sources.folder):
+        faults: list[str] = []
         try:
             source = read_source_file(path)
             if source.name in places:
-                faults.append(f"{path}: name: {source.name} is taken by {places[source.name]}")
+                faults.append(f"{path}: name: {source.name} is taken by {places[source.name]}; neither is used")
             places[source.name] = str(path)
             if source.enabled:
                 resources += resolve(source, secrets=secrets, where=str(path), folder=path.parent, settings=settings)
@@ -82,9 +116,14 @@ def open_catalog(settings: Settings) -> Catalog:
                 disabled += resolve(source, secrets=secrets, where=str(path))
         except ConfigError as error:
             faults.append(str(error))
-    if faults:
-        raise ConfigError("\n".join(faults))
-    return Catalog(resources, disabled=disabled)
+        if faults:
+            wrong.append(WrongFile(str(path), read_name(path), "\n".join(faults)))
+    nobodys = {file.name for file in wrong}
+    return Catalog(
+        (spec for spec in resources if spec.source not in nobodys),
+        disabled=(spec for spec in disabled if spec.source not in nobodys),
+        wrong=wrong,
+    )
 
 
 def resolve(

@@ -1,9 +1,10 @@
 """A TOML file, or the same tree from elsewhere → a source table, or an error that says what, where and what to do."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -11,6 +12,9 @@ from app.errors import ConfigError
 from app.sources.advice import ADAPTER, explain
 from app.sources.tables import CsvSource, RestSource
 from app.sources.words import FREE, NOT_YET, translate
+
+_NAME: Final = re.compile(r"""^[ \t]*name[ \t]*=[ \t]*["']([\w-]+)["']""", re.MULTILINE)
+"""Above the first table of a file that is no TOML."""
 
 
 def read_source_file(path: Path) -> RestSource | CsvSource:
@@ -25,6 +29,19 @@ def read_source_file(path: Path) -> RestSource | CsvSource:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     return read_source(tree, where=str(path))
+
+
+def read_name(path: Path) -> str | None:
+    """The name that a file gives its source, be the rest of it as wrong as it may; None: it cannot be told."""
+    try:
+        text = path.read_text("utf-8", errors="replace")
+        name = tomllib.loads(text).get("name")
+    except OSError:
+        return None
+    except tomllib.TOMLDecodeError:
+        found = _NAME.search(text.partition("\n[")[0])
+        name = found and found[1]
+    return name if isinstance(name, str) else None
 
 
 def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = None) -> RestSource | CsvSource:

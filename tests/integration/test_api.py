@@ -312,6 +312,7 @@ async def test_health_before_the_first_tick(client: httpx2.AsyncClient) -> None:
         "etl_status": "never",
         "detail": None,
         "stale_sources": [],
+        "wrong_files": [],
     }
 
 

@@ -455,7 +455,7 @@ async def test_every_fault_of_every_file_is_named(resources: Resources) -> None:
     )
 
     with pytest.raises(ConfigError) as raised:
-        open_catalog(resources.settings)
+        open_catalog(resources.settings).demand_right()
 
     lines = str(raised.value).splitlines()
     assert any("a.toml: url_base: unknown key: Airbyte's name; here client.base_url" in line for line in lines)

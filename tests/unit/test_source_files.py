@@ -296,18 +296,41 @@ def test_a_disabled_source_is_named_as_such_and_can_be_looked_up(tmp_path: Path)
         catalog.look_up(["g"])
 
 
+@pytest.mark.parametrize("wrong", ['name = "t"\n[client', 'name = "t"\ntype = "nothing"\n'])
+def test_a_wrong_file_hinders_no_other_and_is_known_by_its_name(tmp_path: Path, wrong: str) -> None:
+    catalog = opened(tmp_path, s=rest(), t=wrong)
+
+    assert [one.name for one in catalog.select(["s"])] == ["s"]
+    for name in ("t", "t.things"):
+        with pytest.raises(ConfigError, match=r"^\S*/t\.toml: "):
+            catalog.select([name])
+    with pytest.raises(ConfigError, match=r"unknown source u; there are: .*\n\S*/t\.toml: "):
+        catalog.look_up(["u"])
+
+
+def test_a_name_that_a_wrong_file_has_too_is_nobodys(tmp_path: Path) -> None:
+    """Whose the rows of that name are cannot be told: the other one's next pass might delete them as absent."""
+    catalog = opened(tmp_path, s=rest(), s_old='name = "s"\n[client')
+
+    assert "s" not in {one.name for one in catalog}
+
+
 @pytest.mark.parametrize("taken", ["s", "api", "csv"])
 def test_two_sources_with_one_name_are_refused(tmp_path: Path, taken: str) -> None:
     text = rest().replace('"s"', f'"{taken}"')
 
+    catalog = opened(tmp_path, a=text, b=text)
+
     with pytest.raises(ConfigError, match=f"b.toml: name: {taken} is taken by"):
-        opened(tmp_path, a=text, b=text)
+        catalog.select([taken])
+    assert taken not in {one.name for one in catalog}
 
 
 def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        opened(tmp_path, a=rest(endpoint="x = 1\ny = 1"), b="name = ", c=rest())
+    catalog = opened(tmp_path, a=rest(endpoint="x = 1\ny = 1").replace('"s"', '"t"'), b="name = ", c=rest())
 
+    with pytest.raises(ConfigError) as caught:
+        catalog.demand_right()
     assert [line.partition(": ")[0].rpartition("/")[2] for line in str(caught.value).splitlines()] == [
         "a.toml",
         "a.toml",
@@ -342,7 +365,7 @@ def test_a_file_lies_below_its_source_file_or_a_named_folder(tmp_path: Path, url
         assert [one.name for one in opened(folder, f=text).select(["f"])] == ["f"]
     else:
         with pytest.raises(ConfigError, match="FILE_ROOTS"):
-            opened(folder, f=text)
+            opened(folder, f=text).select(["f"])
 
 
 @pytest.mark.parametrize(
