@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Text, any_, bindparam, delete, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import BigInteger, ColumnElement, Text, any_, bindparam, delete, func, literal, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import EtlCheckpoint, EtlRun, NormalizedData
@@ -228,6 +228,21 @@ async def write_standing(session: WriteSession, standing: Standing, *, source: s
         insert(table)
         .values(source=source, resource=resource, kind=KIND, **values)
         .on_conflict_do_update(index_elements=[table.source, table.resource, table.partition, table.kind], set_=values)
+    )
+
+
+async def drop_left_behind(session: WriteSession, *, source: str, resource: str, mapping_hash: str) -> None:
+    """
+    Forget a replay that nobody completed: of a part of the rows, or with another mapping than runs have now.
+
+    Raw rows before its place may be of any mapping once a pass has run: to go on behind it would pass them by.
+    """
+    given = EtlCheckpoint.state["range"]
+    await session.execute(
+        delete(EtlCheckpoint).where(
+            *_key(source, resource),
+            or_(EtlCheckpoint.mapping_hash != mapping_hash, given != literal(ReplayRange().as_json(), JSONB)),
+        )
     )
 
 

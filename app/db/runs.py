@@ -4,15 +4,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import Table, Update, bindparam, func, insert, select, update
+from sqlalchemy import Table, Update, bindparam, case, func, insert, literal, select, update
 
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import EtlRun
 from app.db.results import changed_rows
 from app.records import BY_HAND, Checkpoint, Counts, Outcome, RunStatus, Traffic, Trigger
+
+_CRASHED: Final[Mapping[str, Any]] = {
+    "status": "crashed",
+    "error_class": "system_error",
+    "error_message": literal("the process ended without closing this run; ")
+    + case(
+        (EtlRun.trigger == "replay", "what it committed stays, and the same replay does the rest"),
+        else_="the next run goes on from its last batch",
+    ),
+}
 
 
 async def open_run(
@@ -30,12 +40,7 @@ async def open_run(
             EtlRun.resource == checkpoint.resource,
             EtlRun.status.in_(("queued", "running")),
         )
-        .values(
-            status="crashed",
-            finished_at=func.coalesce(EtlRun.heartbeat_at, EtlRun.created_at),
-            error_class="system_error",
-            error_message="the process ended without closing this run; the next run goes on from its last batch",
-        )
+        .values(finished_at=func.coalesce(EtlRun.heartbeat_at, EtlRun.created_at), **_CRASHED)
     )
     statement = insert(EtlRun).values(
         tick_id=tick_id,
@@ -144,12 +149,7 @@ async def close_orphans(session: WriteSession, *, lease_seconds: float) -> int:
             EtlRun.status.in_(("queued", "running")),
             EtlRun.heartbeat_at < func.clock_timestamp() - timedelta(seconds=lease_seconds),
         )
-        .values(
-            status="crashed",
-            finished_at=EtlRun.heartbeat_at,
-            error_class="system_error",
-            error_message="the process ended without closing this run; the next run goes on from its last batch",
-        ),
+        .values(finished_at=EtlRun.heartbeat_at, **_CRASHED),
     )
 
 

@@ -11,13 +11,13 @@ from uuid import UUID
 import structlog
 
 from app.clock import monotonic
-from app.db import checkpoints, runs
+from app.db import checkpoints, replays, runs
 from app.db.engine import Database
 from app.db.errors import ContendedError
 from app.db.locks import Presence
 from app.errors import EtlError, RunCancelledError, SourceBusyError, StoreError, StoreUnavailableError
 from app.pipeline.expectations import Complaint, Evidence, judge
-from app.records import Checkpoint, Counts, Outcome, RunReport, RunStatus, Traffic, Trigger
+from app.records import BY_HAND, Checkpoint, Counts, Outcome, RunReport, RunStatus, Traffic, Trigger
 from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
@@ -150,7 +150,11 @@ async def _try_to_open(order: RunOrder, *, database: Database, presence: Presenc
         )
         if checkpoint is None:
             return None
-        chosen = order.source.backfill
+        source, chosen = order.source, order.source.backfill
+        if order.trigger not in BY_HAND:
+            await replays.drop_left_behind(
+                session, source=source.name, resource=source.resource, mapping_hash=source.mapping_hash
+            )
         run_id = await runs.open_run(
             session,
             checkpoint,

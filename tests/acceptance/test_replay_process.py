@@ -81,6 +81,7 @@ async def test_a_run_and_a_replay_that_are_killed_go_on_and_nothing_is_lost(
         ("replay", "succeeded", ROWS - half),
         ("command", "succeeded", 0),
     ]
+    assert "and the same replay does the rest" in await sql.fetchval("SELECT error_message FROM etl_runs WHERE id = 3")
     assert await sql.fetchval("SELECT count(*) FROM normalized_data WHERE value = source_id::float + 0.25") == ROWS
     assert await sql.fetchval(WRONG) == 0
     assert await sql.fetchval("SELECT md5(string_agg(r.payload, '|' ORDER BY id)) FROM raw_csv_data AS r") == raw

@@ -436,8 +436,8 @@ async def test_a_preview_says_what_the_replay_does_and_writes_nothing(source: So
 # Stopped, fenced
 
 
-async def interrupted(source: Source, *, after_windows: int) -> None:
-    """A replay by a run, cancelled once it has committed that many windows."""
+async def interrupted(source: Source, *, after_windows: int, chosen: ReplayRange = ALL) -> None:
+    """A replay, cancelled once it has committed that many windows."""
     source.resources.catalog = source.files.catalog()
     specs = source.resources.catalog.select(["s"])
     reached = asyncio.Event()
@@ -449,7 +449,7 @@ async def interrupted(source: Source, *, after_windows: int) -> None:
             reached.set()
             task.cancel()
 
-    task = asyncio.create_task(operations.replay(source.resources, specs, ALL, on_progress=count))
+    task = asyncio.create_task(operations.replay(source.resources, specs, chosen, on_progress=count))
     async with asyncio.timeout(10):
         await reached.wait()
         await asyncio.wait({task})
@@ -478,6 +478,38 @@ async def test_a_replay_that_was_stopped_goes_on_where_it_stood(
     ]
     assert after.outcome == "not_modified"
     assert len(await source.live()) == 19
+
+
+async def test_a_replay_of_a_part_that_was_stopped_leaves_nothing_behind_the_next_run(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "WINDOW_ROWS", 2)
+    source.means(keys=REJECT, mapping='name = "title"\nvalue = { path = "title", type = "decimal" }')
+    source.has(*(thing(number) for number in range(9)))
+    await source.run()
+    await interrupted(source, after_windows=2, chosen=ReplayRange(rejected=True))
+
+    await source.run()
+
+    assert await source.sql.fetchval("SELECT count(*) FROM etl_checkpoint WHERE kind = 'replay'") == 0
+
+
+async def test_a_replay_goes_on_behind_no_row_that_a_pass_made_with_another_mapping(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood where mapping and range were the same, whatever had been read since."""
+    monkeypatch.setattr(pipeline, "WINDOW_ROWS", 2)
+    source.means()
+    source.has(*(thing(number) for number in range(9)))
+    await source.run()
+    await interrupted(source, after_windows=2)
+
+    source.means(AS_NUMBER, endpoint="params = { other = 1 }")
+    await source.run()
+    source.means(endpoint="params = { other = 1 }")
+    await source.replay()
+
+    assert [value for _, _, value in await source.live()] == [None] * 9
 
 
 async def test_a_replay_whose_lease_is_taken_over_writes_no_further_row(
