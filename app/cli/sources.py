@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -20,7 +21,7 @@ from app.resources import open_database
 from app.settings import Settings, load_settings
 from app.settings.secrets import read_secrets
 from app.sources.auth import OAuth2RefreshToken
-from app.sources.catalog import Catalog, WrongFile, open_catalog, resolve
+from app.sources.catalog import Catalog, WrongFile, open_catalog, resolve, why_not
 from app.sources.reading import json_schema, read_source_file
 from app.sources.resource import ResourceSpec
 
@@ -165,15 +166,11 @@ def _select(settings: Settings, names: list[str]) -> tuple[list[ResourceSpec], C
     specs = catalog.select(others) if others or not paths else []
     for path in paths:
         source = read_source_file(path)
-        if not source.enabled:
-            raise ConfigError(f"{source.name} is disabled: enabled = false in {path}")
-        specs += resolve(
-            source,
-            secrets=read_secrets(),
-            where=str(path),
-            folder=path.absolute().parent,
-            settings=settings,
-        )
+        found = partial(resolve, source, secrets=read_secrets(), where=str(path))
+        selected = found(folder=path.absolute().parent, settings=settings) if source.enabled else []
+        if not selected:
+            raise ConfigError(why_not([*found(), *found(selected=False)][0]))
+        specs += selected
     return specs, catalog
 
 

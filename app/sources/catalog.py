@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,7 @@ class WrongFile:
 class Catalog:
     """
     Args:
-        disabled: known by name, and otherwise as if they were not there.
+        disabled: known by name, and otherwise as if they were not there; those that their source does not select, too.
         wrong: files of which no more than that is known.
     """
 
@@ -68,9 +69,10 @@ class Catalog:
         faults = [file.reason for file in self.wrong if file.name in meant]
         if faults:
             raise ConfigError("\n".join(faults))
+        active = {one.source for one in self}
         for one in self._disabled:
-            if not {one.name, one.source}.isdisjoint(wanted):
-                raise ConfigError(f"{one.source} is disabled: enabled = false in {one.where}")
+            if one.name in wanted or (one.source in wanted and one.source not in active):
+                raise ConfigError(why_not(one))
         unknown = [name for name in wanted if not any(name in {one.name, one.source} for one in self)]
         if unknown:
             there = f"unknown source {', '.join(unknown)}; there are: {', '.join(self._resources)}"
@@ -110,10 +112,12 @@ def open_catalog(settings: Settings) -> Catalog:
             if source.name in places:
                 faults.append(f"{path}: name: {source.name} is taken by {places[source.name]}; neither is used")
             places[source.name] = str(path)
+            found = partial(resolve, source, secrets=secrets, where=str(path))
             if source.enabled:
-                resources += resolve(source, secrets=secrets, where=str(path), folder=path.parent, settings=settings)
+                resources += found(folder=path.parent, settings=settings)
             else:  # its files are not looked for: where they lie hinders nobody
-                disabled += resolve(source, secrets=secrets, where=str(path))
+                disabled += found()
+            disabled += found(selected=False)
         except ConfigError as error:
             faults.append(str(error))
         if faults:
@@ -134,9 +138,10 @@ def resolve(
     folder: Path | None = None,
     settings: Settings | None = None,
     origins: Mapping[str, Origin] | None = None,
+    selected: bool = True,
 ) -> list[ResourceSpec]:
     """
-    The resources that a source file selects, whether it is enabled or not.
+    The resources that a source file selects, whether it is enabled or not; or those that it does not.
 
     Args:
         folder: below which its files may lie, beside the folders in FILE_ROOTS.
@@ -163,8 +168,15 @@ def resolve(
             },
         )
         for table in source.resources
-        if table.selected
+        if table.selected is selected
     ]
+
+
+def why_not(one: ResourceSpec) -> str:
+    """Why a resource that is known does not run."""
+    if not one.table.selected:
+        return f"{one.name} is not selected: selected = false in {one.where}"
+    return f"{one.source} is disabled: enabled = false in {one.where}"
 
 
 def _source_files(folder: Path) -> list[Path]:

@@ -296,6 +296,18 @@ def test_a_disabled_source_is_named_as_such_and_can_be_looked_up(tmp_path: Path)
         catalog.look_up(["g"])
 
 
+def test_what_is_not_selected_is_named_as_such_and_can_be_looked_up(tmp_path: Path) -> None:
+    off = '[[resources]]\nname = "off"\nselected = false\n'
+    alone = CSV.format(url="/elsewhere/rows.csv").replace("[[resources]]", "[[resources]]\nselected = false")
+    catalog = opened(tmp_path, s=rest() + off, f=alone)
+
+    for name in ("s.off", "f"):
+        with pytest.raises(ConfigError, match=rf"^{name} is not selected: selected = false in \S*/{name[0]}\.toml$"):
+            catalog.select([name])
+        assert [one.name for one in catalog.look_up([name])] == [name]
+    assert [one.name for one in catalog.select(["s"])] == ["s.things"]
+
+
 @pytest.mark.parametrize("wrong", ['name = "t"\n[client', 'name = "t"\ntype = "nothing"\n'])
 def test_a_wrong_file_hinders_no_other_and_is_known_by_its_name(tmp_path: Path, wrong: str) -> None:
     catalog = opened(tmp_path, s=rest(), t=wrong)
