@@ -6,9 +6,31 @@ What /data answers.
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from app.api.schemas import Item, MarkedItem
+from app.api.schemas import Moment
+
+
+class Item(BaseModel):
+    """One normalized record."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    source: str
+    source_id: str
+    name: str
+    value: float | None
+    description: str | None
+    created_at: Moment
+    updated_at: Moment
+
+
+class MarkedItem(Item):
+    """One normalized record, where deleted ones are among them."""
+
+    deleted_at: Moment | None = Field(description="When we learnt that it is gone at its source; null: it is there.")
+
 
 PartOfItem: Final = create_model(
     "PartOfItem",

@@ -188,7 +188,7 @@ async def export_data(
     )
     # Read before the rows are, so that they are at least as fresh
     version = await read_version(resources.database)
-    headers = freshness_headers(version.as_of(query.source, among=resources.catalog.names), asked.max_staleness) | {
+    headers = freshness_headers(version.as_of(query.source, is_there=resources.catalog.has), asked.max_staleness) | {
         "Content-Type": CONTENT_TYPES[asked.format],
         "Content-Disposition": f'attachment; filename="data.{asked.format}"',
         "Cache-Control": "no-store",

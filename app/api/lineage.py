@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from app.api.data_page import Item
 from app.api.deps import ReadSessionDep, ResourcesDep
 from app.api.etags import etag_of, validated_response
 from app.api.headers import VALIDATOR_HEADERS, validated_responses
 from app.api.operator import LOCKED, Inspector
 from app.api.problems import ProblemError, problem_responses
-from app.api.schemas import Item, RawVersion
+from app.api.schemas import RawVersion
 from app.db.lineage import find_row
 from app.operations.lineage import trace
 from app.operations.numbers import IN_DIGITS

@@ -9,7 +9,7 @@ read costs no query but that one; how fresh the rows are is said anew each time.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from app.api.freshness import freshness_headers
 from app.clock import monotonic
 from app.db.data import DataVersion, read_version
 from app.db.engine import Database
+from app.sources.catalog import Catalog
 
 CONFIRM_SECONDS: Final = 0.1
 ENTRY_BYTES: Final = 1_000
@@ -164,7 +165,7 @@ class CachedRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             cache: ReadCache = request.app.state.data_reader.cache
-            sources = request.app.state.resources.catalog.names
+            catalog: Catalog = request.app.state.resources.catalog
             headers = request.headers
             # Who may read is part of what was asked: only who sends the same is sent the same
             key = (request.scope["query_string"], headers.get("authorization", "").encode())
@@ -176,7 +177,7 @@ class CachedRoute(APIRoute):
                     return made
                 found = made.page
                 cache.keep(key, found.answer)
-            return _sent(found, headers, kept=kept, sources=sources)
+            return _sent(found, headers, kept=kept, catalog=catalog)
 
         return answer
 
@@ -187,9 +188,9 @@ def _is_strict(cache_control: str) -> bool:
     return not directives.isdisjoint({"no-cache", "no-store", "max-age=0"})
 
 
-def _sent(page: Page, asked: Headers, *, kept: bool, sources: Collection[str]) -> Response:
+def _sent(page: Page, asked: Headers, *, kept: bool, catalog: Catalog) -> Response:
     answer = page.answer
-    headers = freshness_headers(page.version.as_of(answer.source, among=sources), answer.max_staleness)
+    headers = freshness_headers(page.version.as_of(answer.source, is_there=catalog.has), answer.max_staleness)
     # RFC 9211
     status = "etl-river; hit" if kept else "etl-river; fwd=miss"
     headers["Cache-Status"] = status

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, Field, PlainSerializer
 
 from app.records import Outcome, RefreshScope, RunStatus
 
@@ -15,27 +15,6 @@ def _with_z(moment: datetime) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(_with_z, return_type=str, when_used="json")]
 """In UTC, written with Z."""
-
-
-class Item(BaseModel):
-    """One normalized record."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: int
-    source: str
-    source_id: str
-    name: str
-    value: float | None
-    description: str | None
-    created_at: Moment
-    updated_at: Moment
-
-
-class MarkedItem(Item):
-    """One normalized record, where deleted ones are among them."""
-
-    deleted_at: Moment | None = Field(description="When we learnt that it is gone at its source; null: it is there.")
 
 
 class WrongFileItem(BaseModel):

@@ -5,12 +5,15 @@ import gc
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from app.observability.logs import configure_logs
 from app.settings import Settings
 
 T = TypeVar("T")
+
+CONFIGURATION: Final = 2
+"""Exit code: edit something first."""
 
 
 def run_async(main: Coroutine[Any, Any, T], settings: Settings, *, quiet: bool = False) -> T:

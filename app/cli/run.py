@@ -7,13 +7,12 @@ from typing import Annotated, Final
 
 import typer
 
-from app.cli.process import run_async
+from app.cli.process import CONFIGURATION, run_async
 from app.cli.progress import progress_bars
 from app.operations.run import run_once
 from app.scheduler import Tick
 from app.settings import load_settings
 
-CONFIGURATION: Final = 2
 EXIT_CODES: Final = {"success": 0, "failed": 1, "partial": 3, "locked": 75}
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from app.cli.output import to_json
-from app.cli.process import run_async
+from app.cli.process import CONFIGURATION, run_async
 from app.db import migrate
 from app.errors import ConfigError
 from app.extract.http import Fetcher
@@ -27,7 +27,6 @@ from app.sources.resource import ResourceSpec
 
 T = TypeVar("T")
 
-CONFIGURATION: Final = 2
 
 cli = typer.Typer(help="Sources: list, check and preview them.", no_args_is_help=True)
 

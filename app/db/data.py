@@ -1,6 +1,6 @@
 """Pages of `normalized_data`, each with the version of the data that it shows."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -69,18 +69,18 @@ class DataVersion:
             return self.extents.get(source, _NOTHING).total
         return sum(extent.total for extent in self.extents.values())
 
-    def as_of(self, source: str | None, *, among: Collection[str]) -> datetime | None:
+    def as_of(self, source: str | None, *, is_there: Callable[[str], bool]) -> datetime | None:
         """
         When all that an answer covers was up to date, or later; None while a part of it never was.
 
         Args:
             source: what it covers; None: all sources.
-            among: the sources that there are now. Rows of one that was removed are served, and grow no fresher: it
-                counts for who asks for it by name.
+            is_there: whether there is a source of that name now. Rows of one that was removed are served, and grow no
+                fresher: it counts for who asks for it by name.
         """
         if source is not None:
             return self.extents.get(source, _NOTHING).as_of
-        moments = [extent.as_of for name, extent in self.extents.items() if name in among]
+        moments = [extent.as_of for name, extent in self.extents.items() if is_there(name)]
         known = [moment for moment in moments if moment is not None]
         return min(known) if known and len(known) == len(moments) else None
 

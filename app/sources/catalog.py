@@ -1,7 +1,7 @@
 """Every resource there is: the two built-in sources, and those of the folder of source files."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -53,9 +53,9 @@ class Catalog:
     def __iter__(self) -> Iterator[ResourceSpec]:
         return iter(self._resources.values())
 
-    @property
-    def names(self) -> Set[str]:
-        return self._resources.keys()
+    def has(self, name: str) -> bool:
+        """Whether there is a resource of this name; or may be, once the file of its source is mended."""
+        return name in self._resources or any(file.name == name.partition(".")[0] for file in self.wrong)
 
     def select(self, names: Iterable[str]) -> list[ResourceSpec]:
         """

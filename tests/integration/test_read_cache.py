@@ -21,6 +21,7 @@ from app.db.engine import Database
 from app.db.quick_reads import Compiled, QuickReads
 from app.resources import Resources
 from app.settings import load_settings
+from app.sources.catalog import WrongFile
 from tests.conftest import Tick, api_client
 from tests.source_server import SourceServer
 
@@ -247,6 +248,19 @@ async def test_a_source_that_is_no_more_makes_nothing_stale_but_itself(
 
     assert by_name.headers["x-data-as-of"] == "2020-01-01T00:00:00Z"
     assert (await client.get("/data?source=gone&max_staleness=60")).status_code == 503
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_source_whose_file_is_wrong_is_not_gone(
+    client: httpx2.AsyncClient, resources: Resources, sql: asyncpg.Connection
+) -> None:
+    await sql.execute(
+        "INSERT INTO etl_checkpoint (source, resource, row_count, succeeded_at)"
+        " VALUES ('library.books', 'books', 0, '2020-01-01T00:00:00Z')"
+    )
+    resources.catalog.wrong.append(WrongFile("sources/library.toml", "library", "it is wrong"))
+
+    assert (await client.get("/data?max_staleness=60")).status_code == 503
 
 
 @pytest.mark.usefixtures("filled")
