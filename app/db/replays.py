@@ -76,6 +76,18 @@ FROM unnest(CAST(:ids AS bigint[]), CAST(:source_ids AS text[]), CAST(:dispositi
 WHERE raw.source = :source AND raw.id = said.id
 """
 
+# Of keys, the rows that another one of the same listing overtook: in its batch, or in an earlier one of its run.
+_SHARING: Final = """
+SELECT {columns} FROM {table} AS r
+WHERE r.source = :source AND r.source_id = ANY(CAST(:keys AS text[])) AND r.disposition = 'overtaken'
+UNION ALL
+SELECT {columns} FROM normalized_data AS n
+    JOIN {table} AS later ON later.source = n.source AND later.id = n.raw_id
+    JOIN {table} AS r ON r.source = later.source AND r.id = later.supersedes
+        AND r.run_id = later.run_id AND r.source_id = later.source_id
+WHERE n.source = :source AND n.source_id = ANY(CAST(:keys AS text[]))
+"""
+
 # EXCEPT, not NOT EXISTS: just after a first load nobody has counted the rows, and a planner that takes them for a few
 # joins them by nested loops, which for 20,000 takes a minute.
 ORPHANED: Final = """
@@ -110,6 +122,8 @@ class Standing:
     range: dict[str, Any]
     unreadable: int = 0
     """Rows met so far that could not be read any more."""
+    shared: int = 0
+    """Rows met so far that were overtaken by a record that has another key than they now."""
 
 
 async def read_window(
@@ -140,6 +154,13 @@ async def read_landed(session: ReadSession, *, kind: RawKind, source: str, ids: 
     statement = text(_THESE.format(table=_name(kind), columns=_COLUMNS))
     ids_given = bindparam("ids", list(ids), type_=ARRAY(BigInteger))
     return [_landed(row) for row in await session.execute(statement.bindparams(ids_given, source=source))]
+
+
+async def read_sharing(session: ReadSession, *, kind: RawKind, source: str, keys: Collection[str]) -> list[LandedRow]:
+    """Rows that had one of these keys, and were overtaken by another one that the source listed with them."""
+    statement = text(_SHARING.format(table=_name(kind), columns=_COLUMNS))
+    given = bindparam("keys", list(keys), type_=ARRAY(Text))
+    return [_landed(row) for row in await session.execute(statement.bindparams(given, source=source))]
 
 
 async def read_held(session: ReadSession, *, source: str, source_ids: Collection[str]) -> dict[str, HeldRow]:
@@ -221,7 +242,7 @@ async def write_standing(session: WriteSession, standing: Standing, *, source: s
     values = {
         "mapping_hash": standing.mapping_hash,
         "position": standing.after,
-        "state": {"range": standing.range, "unreadable": standing.unreadable},
+        "state": {"range": standing.range, "unreadable": standing.unreadable, "shared": standing.shared},
         "updated_at": func.now(),
     }
     await session.execute(

@@ -53,8 +53,8 @@ class Replan:
     deleted_rows: DeletedRows = field(default_factory=DeletedRows)
     verdicts: list[RawVerdict] = field(default_factory=list)
     resurrected: int = 0
-    moved: list[str] = field(default_factory=list)
-    """Keys that their records gave up."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Keys that their records gave up, each with the one that the record has now."""
 
 
 def contested(rows: Sequence[LandedRow], fresh: Sequence[Fresh], held: Mapping[str, HeldRow]) -> set[int]:

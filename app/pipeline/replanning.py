@@ -113,7 +113,7 @@ class Replanning:
         if key != row.source_id:
             self._give_up(row)
             if row.source_id is not None:
-                self._plan.moved.append(row.source_id)
+                self._plan.moved[row.source_id] = key
         if not self._wins(at, row, new, key):
             return
         earlier = self._deletions.pop(key, None)

@@ -1,7 +1,7 @@
 """Replay: raw rows are normalized again, as the mapping says now, and nothing is asked of the source."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -144,18 +144,36 @@ class _Work:
             plan = await _plan(self.database, source, window.rows, fresh, renormalizer, self.replayed)
             if plan.moved and not self.chosen.is_whole:
                 raise ConfigError(
-                    f"{source.name}: record {plan.moved[0]} has another key now; a part of the rows cannot be moved: "
-                    "replay all of them, without a range"
+                    f"{source.name}: record {next(iter(plan.moved))} has another key now; a part of the rows cannot be "
+                    "moved: replay all of them, without a range"
                 )
             written = len(plan.changed_rows.source_id)
             await row_ids.reserve(written)
             plan.changed_rows.id += row_ids.take(written)
-            met = _unreadable(window.rows, fresh)
-            standing = replace(standing, after=window.last_id, unreadable=standing.unreadable + met)
+            standing = replace(
+                standing,
+                after=window.last_id,
+                unreadable=standing.unreadable + _unreadable(window.rows, fresh),
+                shared=standing.shared + (await self._count_sharing(plan.moved, renormalizer) if plan.moved else 0),
+            )
             await self._write(plan, standing, complete=window.complete)
             self._tell(window, plan.counts, seconds=monotonic() - began)
             if window.complete:
                 return
+
+    async def _count_sharing(self, moved: Mapping[str, str], renormalizer: Renormalizer) -> int:
+        """
+        Records that shared a key with one that has another now, and would not have it.
+
+        Raw cannot tell them from earlier versions, nor whether the source has them still.
+        """
+        source = self.run.source
+        async with self.database.read() as session:
+            rows = await replays.read_sharing(session, kind=source.raw_kind, source=source.name, keys=moved.keys())
+        fresh = await renormalizer.renormalize(rows)
+        return sum(
+            new.source_id not in {None, moved[row.source_id or ""]} for row, new in zip(rows, fresh, strict=True)
+        )
 
     async def _stand(self) -> Standing:
         """Where an earlier replay of the same stopped, or the beginning."""
@@ -203,11 +221,12 @@ class _Work:
         if not self.chosen.is_whole:
             return run.checkpoint
         whole = await replays.is_raw_whole(session, kind=source.raw_kind, source=source.name)
-        if standing.unreadable or not whole:
-            detail = f"{standing.unreadable} raw rows could not be read" if whole else "raw rows were pruned"
+        complete = whole and not (standing.unreadable or standing.shared)
+        if not complete:
+            detail = _what_is_missing(standing) if whole else "raw rows were pruned"
             run.findings.append({"code": "replay_incomplete", "detail": detail})
             log.warning("replay_incomplete", source=source.name, reason=detail)
-        return after_replay(run.checkpoint, source, reached_all=whole and not standing.unreadable)
+        return after_replay(run.checkpoint, source, reached_all=complete)
 
     def _tell(self, window: Window, counts: Counts, *, seconds: float) -> None:
         self._walked += window.size
@@ -229,6 +248,12 @@ async def _read(database: Database, source: ResourceSpec, chosen: ReplayRange, a
         return await replays.read_window(
             session, chosen, kind=source.raw_kind, source=source.name, after=after, at_most=WINDOW_ROWS
         )
+
+
+def _what_is_missing(standing: Standing) -> str:
+    if standing.unreadable:
+        return f"{standing.unreadable} raw rows could not be read"
+    return f"{standing.shared} records shared a key with others and may be there under one of their own"
 
 
 def _unreadable(rows: Sequence[LandedRow], fresh: Sequence[Fresh]) -> int:

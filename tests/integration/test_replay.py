@@ -10,6 +10,7 @@ import pytest
 
 from app.db import replays
 from app.operations import replay as operations
+from app.pipeline import batches
 from app.pipeline import replay as pipeline
 from app.pipeline.replay import ReplayDone
 from app.records import Replayed, ReplayRange, RunReport
@@ -354,6 +355,45 @@ async def test_with_another_key_nothing_is_lost_and_nothing_doubled(
     await source.run()
     assert [name for _, name, _ in await source.live()] == [f"t{n}" for n in range(1, 6)]
     assert await source.sql.fetchval("SELECT count(*) FROM raw_api_data WHERE disposition <> 'loaded'") == 0
+
+
+@pytest.mark.parametrize("at_once", [5_000, 1])
+async def test_records_that_shared_a_key_when_they_were_landed_are_read_again_once_they_have_their_own(
+    source: Source, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(batches, "MAX_RECORDS", at_once)
+    source.means(primary_key="code", endpoint='paginator = { type = "page_number", limit = 1, base_page = 0 }')
+    pages = [[thing(1, code=1)], [thing(2, code=1)], [thing(3, code=2)], []]
+
+    def answer(seen: Seen) -> Reply:
+        if seen.headers.get("If-None-Match"):
+            return Reply(None, 304)
+        return Reply(pages[int(seen.query["page"])], headers={"ETag": '"1"'})
+
+    source.server.put_script("/things", answer)
+    await source.run()
+    assert [key for key, _, _ in await source.live()] == ["1", "2"]
+
+    source.means(primary_key="id", endpoint='paginator = { type = "page_number", limit = 1, base_page = 0 }')
+    await source.run()
+
+    assert [name for _, name, _ in await source.live()] == ["t1", "t2", "t3"]
+    assert (await source.run()).outcome == "not_modified"
+    for key in ("code", "title", "code", "id"):  # what superseded what has other keys by now
+        source.means(primary_key=key, endpoint='paginator = { type = "page_number", limit = 1, base_page = 0 }')
+        await source.run()
+    assert [name for _, name, _ in await source.live()] == ["t1", "t2", "t3"]
+
+
+async def test_earlier_versions_of_records_that_move_do_not_ask_the_source_again(source: Source) -> None:
+    source.means()
+    for title in ("a", "b"):
+        source.has(thing(1, title=title, code=7), thing(2, code=8))
+        await source.run()
+
+    source.means(primary_key="code")
+
+    assert (await source.run()).outcome == "not_modified"
 
 
 async def test_a_part_of_the_rows_is_not_moved(source: Source) -> None:
