@@ -94,9 +94,13 @@ class Replanning:
         )
 
     def _reject(self, at: int, row: LandedRow, new: Fresh) -> None:
-        """What was loaded from it before stays: its last good version."""
+        """What was loaded from it before stays, its last good version, unless the record has another key now."""
         self._counts.rejected += 1
-        self._judge(at, "rejected", row.source_id or new.source_id, rejection=new.rejection)
+        key = new.source_id or row.source_id
+        if key is not None and row.source_id not in {key, None}:
+            # Under its old key nothing would ever come again: not even once it heals, beside it
+            self._move(row, key)
+        self._judge(at, "rejected", key, rejection=new.rejection)
         if row.disposition != "rejected":
             self._kinds[at] = "rejected"
 
@@ -111,9 +115,7 @@ class Replanning:
         key = new.source_id
         assert key is not None
         if key != row.source_id:
-            self._give_up(row)
-            if row.source_id is not None:
-                self._plan.moved[row.source_id] = key
+            self._move(row, key)
         if not self._wins(at, row, new, key):
             return
         earlier = self._deletions.pop(key, None)
@@ -204,6 +206,11 @@ class Replanning:
         self._counts.deleted += 1
         self._kinds[at] = "deleted"
         self._deletions[key] = at
+
+    def _move(self, row: LandedRow, key: str) -> None:
+        self._give_up(row)
+        if row.source_id is not None:
+            self._plan.moved[row.source_id] = key
 
     def _give_up(self, row: LandedRow) -> None:
         """What was loaded from this row under its old key is no more."""

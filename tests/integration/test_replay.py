@@ -230,6 +230,28 @@ async def test_a_row_that_no_longer_normalizes_is_rejected_and_its_last_good_ver
     assert await source.live() == before
 
 
+async def test_a_row_that_is_rejected_under_another_key_leaves_none_under_its_old_one(source: Source) -> None:
+    """It would stay for ever: what comes of that record has the new key."""
+    source.means(AS_NUMBER)
+    source.has(thing(1, code="a"), thing(2, code="b", price="much"))
+    await source.run()
+    before = await source.live()
+
+    source.means(AS_NUMBER, keys=REJECT, primary_key="code")
+    done = await source.replay()
+    served = await source.live()
+    source.means(AS_NUMBER)
+    await source.replay()
+    back = await source.live()
+    source.means(AS_NUMBER, keys=REJECT, primary_key="code")
+    source.has(thing(1, code="a"), thing(2, code="b"))
+    await source.run()
+
+    assert (done.report.counts.rejected, done.report.counts.vanished) == (1, 2)
+    assert (served, back) == ([("a", "t1", 1.5)], before)
+    assert await source.live() == [("a", "t1", 1.5), ("b", "t2", 2.5)]
+
+
 @pytest.mark.parametrize("window", [1, 100])
 async def test_a_rejected_version_that_heals_wins_unless_the_source_dates_it_earlier(
     source: Source, monkeypatch: pytest.MonkeyPatch, window: int
