@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from app.clock import monotonic
-from app.db import checkpoints, replays, runs
+from app.db import absences, checkpoints, replays, runs
 from app.db.engine import Database, WriteSession
 from app.db.ids import normalized_ids
 from app.db.locks import Presence
@@ -190,6 +190,8 @@ class _Work:
         run, source, counts = self.run, self.run.source, plan.counts
         async with self.database.write() as session:
             await self._load(session, plan)
+            if plan.moved:
+                await self._forget_waiting(session)
             after = run.checkpoint
             if complete:
                 after = await self._complete(session, standing)
@@ -205,6 +207,13 @@ class _Work:
             )
         run.checkpoint = checkpoint
         run.counts.add(counts)
+
+    async def _forget_waiting(self, session: WriteSession) -> None:
+        """What a pass missed is known by its key, and that may be another record's now: the next pass asks anew."""
+        name, resource = self.run.source.name, self.run.source.resource
+        if (await absences.read_waiting(session, source=name, resource=resource))["keys"]:
+            await absences.write_waiting(session, source=name, resource=resource, keys=(), refused=None)
+            self.run.checkpoint = replace(self.run.checkpoint, validators={})  # it must read all pages
 
     async def _load(self, session: WriteSession, plan: Replan) -> None:
         run, source, counts = self.run, self.run.source, plan.counts
