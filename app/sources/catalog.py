@@ -15,8 +15,8 @@ from app.errors import ConfigError
 from app.settings import Settings
 from app.settings.secrets import read_secrets
 from app.sources.reading import read_name, read_source, read_source_file
-from app.sources.resource import BUILT_IN, Origin, ResourceSpec, Secrets
-from app.sources.tables import CsvResource, CsvSource, RestSource
+from app.sources.resource import BUILT_IN, Origin, ResourceSpec, Secrets, parent_name
+from app.sources.tables import CsvResource, CsvSource, RestResource, RestSource
 
 _DEFAULTS: Final[Origin] = "resource_defaults"
 
@@ -150,12 +150,14 @@ def resolve(
     Raises:
         ConfigError: a path lies elsewhere.
     """
+    tables: dict[str, CsvResource | RestResource] = {table.name: table for table in source.resources}
     roots = [*([folder] if folder else []), *(settings.sources.file_roots if settings else ())]
     return [
         ResourceSpec(
             source=source.name,
             table=_placed(table, roots, where) if isinstance(table, CsvResource) and folder else table,
             single=len(source.resources) == 1,
+            parent_table=tables.get(parent_name(table) or ""),
             client=source.client,
             rate_limit=source.rate_limit,
             retry=source.retry,

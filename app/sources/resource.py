@@ -73,6 +73,8 @@ class ResourceSpec:
     table: RestResource | CsvResource
     single: bool
     """The only resource of its source."""
+    parent_table: RestResource | CsvResource | None = None
+    """Of the resource that `parent` names."""
     client: Client = field(default_factory=Client)
     rate_limit: RateLimit | None = None
     retry: Retry | None = None
@@ -105,10 +107,8 @@ class ResourceSpec:
     @property
     def parent(self) -> str | None:
         """The resource whose rows this one is asked for, by its name in the catalogue."""
-        if not isinstance(self.table, RestResource):
-            return None
-        parents = [parent for parent, _ in parent_fields(self.table.endpoint).values()]
-        return f"{self.source}.{parents[0]}" if parents else None
+        name = parent_name(self.table)
+        return None if name is None else f"{self.source}.{name}"
 
     @property
     def is_incremental(self) -> bool:
@@ -143,12 +143,28 @@ class ResourceSpec:
 
     @property
     def request_hash(self) -> str:
-        """Changes when another body is asked for; cursor and validators belong to one."""
+        """
+        Changes when another body is asked for; cursor and validators belong to one.
+
+        Of a child it changes with what its parents' keys are, too: by these it knows where it stands with each, and
+        they may be dealt out anew.
+        """
         if isinstance(self.table, CsvResource):
             asked = _said(self.table, include={"file", "format"})
         else:
             asked = _said(self.table.endpoint, exclude={"response_actions", "headers"})
+        if self.parent_table is not None:
+            keys = _said(self.parent_table, include={"primary_key", "mapping"})
+            asked["parent_keys"] = [keys.get("primary_key"), keys.get("mapping", {}).get("source_id")]
         return _hash({"base_url": self.client.base_url, **asked})
+
+
+def parent_name(table: RestResource | CsvResource) -> str | None:
+    """The resource of its source for whose rows it is asked."""
+    parents = (
+        [parent for parent, _ in parent_fields(table.endpoint).values()] if isinstance(table, RestResource) else []
+    )
+    return parents[0] if parents else None
 
 
 def _said(table: Spec, **only: set[str]) -> dict[str, Any]:

@@ -384,6 +384,32 @@ async def test_each_partition_goes_on_at_a_value_of_its_own(
     assert (await sources.run()).outcome == "no_new_data"
 
 
+async def test_where_a_child_stands_with_a_parent_is_not_another_parents_once_keys_were_dealt_out_anew(
+    sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    """It asked the one from where the other had been left, and what came before was never read."""
+    source_server.put_json("/regions", lambda _: [{"id": "a", "code": "x"}, {"id": "b", "code": "a"}])
+    late = {"a": [100], "b": [1]}
+
+    def things(query: dict[str, str]) -> list[dict[str, Any]]:
+        return [{"id": f"{query['r']}{n}", "n": n} for n in late[query["r"]] if n >= int(query["since"])]
+
+    source_server.put_json("/things", things)
+    child = resource(
+        'params = { r = "{resources.regions.id}", since = "{incremental.start_value}" }\n'
+        'incremental = { cursor_path = "n", cursor_type = "integer", initial_value = 0 }'
+    )
+    sources.rest(resource(name="regions"), child)
+    await sources.run_all()
+    late["b"] += [50]
+
+    sources.rest(resource(name="regions").replace('primary_key = "id"', 'primary_key = "code"'), child)
+    await sources.run_all()
+
+    found = await sql.fetch("SELECT source_id FROM normalized_data WHERE source = 's.things' ORDER BY 1")
+    assert [row["source_id"] for row in found] == ["a100", "b1", "b50"]
+
+
 async def test_a_new_parent_begins_at_initial_value(
     sources: SourceFiles, source_server: SourceServer, sql: asyncpg.Connection
 ) -> None:
