@@ -26,8 +26,10 @@ def read_source_file(path: Path) -> RestSource | CsvSource:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or of a number with more digits than Python takes
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: its tables are too deep") from None
     return read_source(tree, where=str(path))
 
 
@@ -38,7 +40,7 @@ def read_name(path: Path) -> str | None:
         name = tomllib.loads(text).get("name")
     except OSError:
         return None
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         found = _NAME.search(text.partition("\n[")[0])
         name = found and found[1]
     return name if isinstance(name, str) else None
@@ -58,6 +60,8 @@ def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = N
         tree = _with_defaults(own)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: its tables are too deep") from None
     refused = list(_not_built(tree))
     if refused:
         raise ConfigError("\n".join(f"{where}: {line}" for line in refused))

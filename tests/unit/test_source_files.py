@@ -308,7 +308,16 @@ def test_what_is_not_selected_is_named_as_such_and_can_be_looked_up(tmp_path: Pa
     assert [one.name for one in catalog.select(["s"])] == ["s.things"]
 
 
-@pytest.mark.parametrize("wrong", ['name = "t"\n[client', 'name = "t"\ntype = "nothing"\n'])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'name = "t"\n[client',
+        'name = "t"\ntype = "nothing"\n',
+        pytest.param('name = "t"\nx = ' + "[" * 5_000, id="a list too deep"),
+        pytest.param('name = "t"\n' + "x." * 2_000 + "x = 1", id="tables too deep"),
+        pytest.param('name = "t"\nx = ' + "9" * 5_000, id="a number too long"),
+    ],
+)
 def test_a_wrong_file_hinders_no_other_and_is_known_by_its_name(tmp_path: Path, wrong: str) -> None:
     catalog = opened(tmp_path, s=rest(), t=wrong)
 
