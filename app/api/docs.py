@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 STATIC: Final = Path(__file__).parent / "static" / "swagger-ui"
@@ -34,11 +34,20 @@ PAGE: Final = """<!doctype html>
 
 
 def mount_docs(app: FastAPI) -> None:
-    """Serve Swagger UI at `/docs`."""
+    """Serve Swagger UI at `/docs`; whoever opens the bare address is led there."""
     app.mount("/static/swagger-ui", StaticFiles(directory=STATIC), name="swagger-ui")
 
     @app.get("/docs", include_in_schema=False)
     async def get_docs(request: Request) -> HTMLResponse:
-        root = escape(str(request.scope.get("root_path", "")).rstrip("/"), quote=True)
+        root = escape(_root(request), quote=True)
         page = PAGE.format(title=escape(f"{app.title} API"), root=root)
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/", include_in_schema=False)
+    async def get_root(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{_root(request)}/docs")
+
+
+def _root(request: Request) -> str:
+    """Where a proxy has put us."""
+    return str(request.scope.get("root_path", "")).rstrip("/")

@@ -117,3 +117,12 @@ def test_the_style_sheet_loads_nothing_but_what_it_holds() -> None:
 
 def test_the_schema_is_sent_to_no_validator() -> None:
     assert "validatorUrl: null" in (STATIC / "swagger-init.js").read_text()
+
+
+@pytest.mark.parametrize("root", ["", "/etl"])
+async def test_the_bare_address_leads_there(root: str) -> None:
+    transport = httpx2.ASGITransport(app=application(), root_path=root)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get(f"{root}/")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, f"{root}/docs")
