@@ -305,7 +305,7 @@ def test_no_fault_of_a_file_quotes_the_secret_it_holds(resources: Resources, tmp
         sources.rest(resource(), client=holder, name=f"s{n}")
 
     with pytest.raises(ConfigError, match="literal") as caught:
-        sources.catalog()
+        sources.catalog().demand_right()
 
     assert LITERAL not in str(caught.value)
     assert all(f"s{n}.toml" in str(caught.value) for n in range(len(holders)))
