@@ -90,7 +90,7 @@ def _read(cluster: Cluster, folder: Path, given: argparse.Namespace) -> None:
     total = fill(cluster, "reads", write_rows(folder, given.rows)[0])
     last = given.rows - 60
     cursors = [
-        encode_cursor(PageCursor(2, ("csv", row)), made_for=("csv", None, None)) or ""
+        encode_cursor(PageCursor(50, ("csv", row)), made_for=("csv", None, False, None)) or ""
         for row in range(1, last, last // 5000)
     ]
     reads: list[Read] = []

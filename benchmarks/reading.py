@@ -122,7 +122,7 @@ def measure(
     By wrk: of two cores the server needs one, and clients in Python would take more than the other.
 
     Raises:
-        SystemExit: wrk is not installed, or failed.
+        SystemExit: wrk is not installed, or failed, or was answered nothing else than errors.
     """
     if (wrk := shutil.which("wrk")) is None:
         raise SystemExit("wrk is needed to ask for pages; Debian's package of that name has it")
@@ -140,6 +140,8 @@ def measure(
     if done.returncode:
         raise SystemExit(f"wrk: {done.stderr or done.stdout}")
     requests, took, middle, slow, hits, errors = map(int, done.stdout.strip().rpartition("\n")[2].split())
+    if errors >= requests:
+        raise SystemExit(f"{case}: of {requests} answers none was 200")
     rate, ratio = requests / took * 1e6, hits / max(requests, 1)
     return Read(who, case, clients, loading, rate, middle / 1000, slow / 1000, ratio, errors)
 

@@ -6,6 +6,7 @@ without a transaction and without asking first whether the connection lives: a s
 only reads can be sent again.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +48,8 @@ class QuickReads:
         self._connect = connect
         self._seconds = seconds
         self._pool: asyncpg.Pool | None = None
+        # In the order in which they came: of who waits for a connection, the pool lets newcomers go before
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def fetch(self, statement: Compiled, values: Mapping[str, Any]) -> list[asyncpg.Record]:
         """
@@ -57,12 +60,16 @@ class QuickReads:
         """
         arguments = [values[name] for name in statement.names]
         with store_errors():
-            pool = self._pool or await self._open()
-            try:
-                return await pool.fetch(statement.sql, *arguments, timeout=self._seconds)
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
-                # Of a connection that ended while nobody used it: the next one is new
-                return await pool.fetch(statement.sql, *arguments, timeout=self._seconds)
+            async with self._turns:
+                return await self._fetch(statement.sql, arguments)
+
+    async def _fetch(self, sql: str, arguments: list[Any]) -> list[asyncpg.Record]:
+        pool = self._pool or await self._open()
+        try:
+            return await pool.fetch(sql, *arguments, timeout=self._seconds)
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
+            # Of a connection that ended while nobody used it: the next one is new
+            return await pool.fetch(sql, *arguments, timeout=self._seconds)
 
     async def close(self) -> None:
         if self._pool is not None:
