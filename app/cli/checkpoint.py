@@ -1,12 +1,12 @@
 """`etl checkpoint`: where sources stand; setting that, and going back."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.output import to_json
-from app.cli.process import run_async
+from app.cli.process import LOCKED, run_async
 from app.operations import checkpoint as operations
 from app.operations.checkpoint import Moved, Standing
 from app.resources import open_ready
@@ -15,7 +15,6 @@ from app.sources.values import duration_seconds
 
 cli = typer.Typer(help="Checkpoints: show, set and rewind them.", no_args_is_help=True)
 
-LOCKED: Final = 75
 Name = Annotated[str, typer.Argument(help="Name of a source or a resource.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; nothing is written.")]

@@ -6,13 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.output import to_json
-from app.cli.process import run_async
+from app.cli.process import LOCKED, run_async
 from app.operations import deletes
 from app.records import RunReport
 from app.resources import open_ready
 from app.settings import Settings, load_settings
-
-LOCKED = 75
 
 
 def decide(

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 CONFIGURATION: Final = 2
 """Exit code: edit something first."""
+LOCKED: Final = 75
+"""Exit code: another process is running the source; try again later (EX_TEMPFAIL of sysexits.h)."""
 
 
 def run_async(main: Coroutine[Any, Any, T], settings: Settings, *, quiet: bool = False) -> T:

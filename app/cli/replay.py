@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from app.cli.output import MAX_ID, check_fingerprint, to_json
-from app.cli.process import CONFIGURATION, run_async
+from app.cli.process import CONFIGURATION, LOCKED, run_async
 from app.clock import in_utc
 from app.operations import replay as operations
 from app.pipeline.replay import ReplayDone
@@ -17,7 +17,6 @@ from app.records import Replayed, ReplayRange
 from app.resources import open_ready
 from app.settings import Settings, load_settings
 
-LOCKED: Final = 75
 _KINDS: Final = ("unchanged", "changed", "moved", "healed", "rejected", "filtered", "deleted", "overtaken")
 
 

@@ -1,16 +1,15 @@
 """A TCP proxy between a process and its PostgreSQL: it counts what passes, and does what is to go wrong there."""
 
 import asyncio
-import os
 import signal
 import socket
 import struct
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from app.faults.listener import Listener
 from app.faults.plans import Edge, Fault
 from app.faults.wire import FrontendStream
 
@@ -60,7 +59,7 @@ class _Link:
             writer.transport.abort()
 
 
-class Proxy:
+class Proxy(Listener):
     """
     Listens on 127.0.0.1:`port` while its block runs.
 
@@ -69,33 +68,15 @@ class Proxy:
     """
 
     def __init__(self, upstream: Upstream, *faults: Fault) -> None:
+        super().__init__(limit=CHUNK_BYTES)
         self.counted: Counter[Edge] = Counter()
         self.struck: list[Fault] = []
         """Faults that have happened."""
-        self.pid: int | None = None
-        """Of the process, to be set once it is known; nothing is killed or stopped before."""
-        self.port = 0
         self._upstream = upstream
         self._pending = list(faults)
         self._links: set[_Link] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._passable = asyncio.Event()
         self._passable.set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=CHUNK_BYTES)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in self._links:
-            link.cut()
 
     def open_hole(self) -> None:
         """From now on nothing passes, and connections that are asked for wait."""
@@ -107,33 +88,20 @@ class Proxy:
             link.silent = True
         self._passable.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, process: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        link = None
+    async def serve(self, reader: asyncio.StreamReader, process: asyncio.StreamWriter) -> None:
+        await self._passable.wait()
+        answers, server = await self._upstream.connect()
+        link = _Link(process, server)
+        self._links.add(link)
+        ways = [asyncio.create_task(self._send(link, reader)), asyncio.create_task(self._relay(link, answers))]
         try:
-            await self._passable.wait()
-            answers, server = await self._upstream.connect()
-            link = _Link(process, server)
-            self._links.add(link)
-            ways = [asyncio.create_task(self._send(link, reader)), asyncio.create_task(self._relay(link, answers))]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-        except OSError:
-            pass  # the server is not there: the process shall see just that
-        except asyncio.CancelledError:
-            pass  # the proxy closes, and asyncio.streams would tell of it as of an error
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if link is not None:
-                self._links.discard(link)
-                link.server.close()
-            process.close()
-            self._tasks.discard(task)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            self._links.discard(link)
+            server.close()
 
     async def _send(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
@@ -172,14 +140,14 @@ class Proxy:
         self.struck.append(fault)
         action = fault.action
         if action == "kill":
-            self._signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             return False
         if action == "reset":
             link.cut()
             return False
         if action == "stop":
-            self._signal(signal.SIGSTOP)
-            asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._signal, signal.SIGCONT)
+            self.send_signal(signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(PAUSE_SECONDS, self.send_signal, signal.SIGCONT)
             return True
         if action == "hole":
             self._passable.clear()
@@ -190,8 +158,3 @@ class Proxy:
             return False
         await asyncio.sleep(PAUSE_SECONDS)
         return True
-
-    def _signal(self, number: int) -> None:
-        if self.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)

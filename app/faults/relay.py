@@ -7,19 +7,17 @@ a connection, whatever the source speaks.
 """
 
 import asyncio
-import os
 import random
 import signal
 import ssl
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from app.faults.http import HEAD_BYTES, Head, read_parts, reordered
+from app.faults.listener import Listener
 from app.faults.plans import Action, Edge, Fault, SourceAction
 
 HELD_BYTES: Final = 1024 * 1024
@@ -45,7 +43,7 @@ class _Exchange:
     """What follows; None: `begin` is all."""
 
 
-class Relay:
+class Relay(Listener):
     """
     Listens on 127.0.0.1 while its block runs; `url` is what FAULT_RELAY is to be.
 
@@ -57,21 +55,22 @@ class Relay:
     """
 
     def __init__(self, faults: Iterable[Fault] = (), *, pages: Sequence[str] = (), seed: int = 1) -> None:
+        super().__init__(limit=HEAD_BYTES)
         self.struck: list[Fault] = []
         self.able: defaultdict[SourceAction, list[int]] = defaultdict(list)
         """Pages at which an action can happen, as far as they were seen."""
         self.asked: Counter[str] = Counter()
         """How often each address was asked for."""
-        self.url = ""
-        self.pid: int | None = None
-        """Of the process, to be set once it is known; it is not killed before."""
         self._pending = list(faults)
         self._numbers = {address: number for number, address in enumerate(pages, 1)}
         self._seed = seed
         self._kept: dict[int, _Exchange] = {}
         """The last whole answers, by their page."""
-        self._tasks: set[asyncio.Task[None]] = set()
         self._tls = ssl.create_default_context()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def pages(self) -> list[str]:
@@ -82,34 +81,7 @@ class Relay:
         """From now on these, instead of what has not happened yet."""
         self._pending = list(faults)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, process: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._serve(reader, process)
-            process.close()
-        except (OSError, ValueError):
-            process.transport.abort()  # the source cut it, or is not there: the process shall see just that
-        except asyncio.CancelledError:
-            process.transport.abort()  # the relay closes, and asyncio.streams would tell of it as of an error
-        finally:
-            self._tasks.discard(task)
-
-    async def _serve(self, reader: asyncio.StreamReader, process: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, process: asyncio.StreamWriter) -> None:
         origin = (await reader.readline()).decode("latin-1").strip()
         asked = await Head.read(reader)
         body = b"".join([part async for part in read_parts(asked, reader, has_body=bool(asked.length))])
@@ -120,7 +92,7 @@ class Relay:
         self.asked[address] += 1
         exchange = _Exchange(number, f"{method} {origin}{target.partition('?')[0]}", asked)
         if self._strike(number, "kill", edge="asked"):
-            self._kill()
+            self.send_signal(signal.SIGKILL)
             return
         if self._strike(number, "http_500"):
             process.write(
@@ -196,7 +168,7 @@ class Relay:
             exchange.head, exchange.begin = changed
         await self._send(exchange, process, manner, half=killed or manner == "cut_body")
         if killed:
-            self._kill()
+            self.send_signal(signal.SIGKILL)
 
     async def _send(
         self, exchange: _Exchange, process: asyncio.StreamWriter, manner: Action | None, *, half: bool
@@ -238,11 +210,6 @@ class Relay:
                 self.struck.append(fault)
                 return fault.action
         return None
-
-    def _kill(self) -> None:
-        if self.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
     def _shuffler(self, number: int) -> random.Random:
         return random.Random(f"{self._seed} {number}")  # noqa: S311 -- repeatable, that is its point
