@@ -3,9 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from app.records import RawKind, Records, Rejection, is_storable
 
@@ -34,6 +34,29 @@ class Landed:
 
     def __len__(self) -> int:
         return len(self.payloads)
+
+    @property
+    def is_plain(self) -> bool:
+        """Each record has a key of its own, and is to be loaded as far as is known."""
+        return len(self.keys) == len(self) and not self.rejections and not self.filtered
+
+    @property
+    def plain_ids(self) -> list[str]:
+        """The keys of records that are plain, in their order."""
+        return cast("list[str]", self.source_ids)
+
+    def only(self, indexes: Sequence[int]) -> "Landed":
+        """Some of the records, where all of them are plain."""
+        some = Landed(
+            payloads=[self.payloads[at] for at in indexes],
+            pages=[self.pages[at] for at in indexes],
+            positions=[self.positions[at] for at in indexes],
+            fields=[self.fields[at] for at in indexes],
+            hashes=[self.hashes[at] for at in indexes],
+            source_ids=[self.source_ids[at] for at in indexes],
+        )
+        some.keys.update(some.plain_ids)
+        return some
 
 
 def land(parts: Iterable[tuple[int, Records]], *, read_keys: ReadKeys) -> Landed:

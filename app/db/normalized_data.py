@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, cast
 
+import asyncpg
 from sqlalchemy import (
     BigInteger,
     BindParameter,
@@ -88,6 +89,21 @@ WHERE old.source = :source AND old.source_id = gone.source_id
 """
 
 
+# One look at the index for each key (LIMIT): as a plain join it may become a scan of the whole table
+_DIFFERING: Final = """
+SELECT given.at - 1, there.*
+FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS given (source_id, content_hash, at)
+LEFT JOIN LATERAL (
+    SELECT raw_id, content_hash, updated_at, updated_at <> loaded_at, deleted_at IS NOT NULL AS deleted
+    FROM normalized_data
+    WHERE source = $1 AND source_id = given.source_id
+    LIMIT 1
+) AS there ON true
+WHERE (there.content_hash = given.content_hash AND NOT there.deleted) IS NOT TRUE
+ORDER BY given.at
+"""
+
+
 @cache
 def _current() -> Compiled:
     held = _TABLE.c
@@ -106,12 +122,33 @@ def _current() -> Compiled:
 
 async def read_current(session: ReadSession, *, source: str, source_ids: Sequence[str]) -> dict[str, CurrentRow]:
     """What the table holds for these keys, deleted rows too."""
-    connection, statement = await driver_connection(session), _current()
-    values = {"source": source, "source_ids": source_ids}
-    # Asked of the driver itself: many rows, and SQLAlchemy takes longer over each than PostgreSQL
-    with store_errors():
-        rows = await connection.fetch(statement.sql, *(values[name] for name in statement.names))
+    statement, values = _current(), {"source": source, "source_ids": source_ids}
+    rows = await _fetch(session, statement.sql, *(values[name] for name in statement.names))
     return {key: CurrentRow(*held) for key, *held in rows}
+
+
+async def read_differing(
+    session: ReadSession, *, source: str, source_ids: Sequence[str], hashes: Sequence[bytes]
+) -> dict[int, CurrentRow | None]:
+    """
+    What the table holds for those keys that it does not hold with just these bytes.
+
+    Args:
+        source_ids: no two are the same.
+        hashes: of the bytes that came, one for each key.
+
+    Returns:
+        By index, ascending; None where the key is new.
+    """
+    rows = await _fetch(session, _DIFFERING, source, source_ids, hashes)
+    return {at: None if raw_id is None else CurrentRow(raw_id, *held) for at, raw_id, *held in rows}
+
+
+async def _fetch(session: ReadSession, statement: str, *values: Any) -> list[asyncpg.Record]:
+    """Asked of the driver itself: many rows, and SQLAlchemy takes longer over each than PostgreSQL."""
+    connection = await driver_connection(session)
+    with store_errors():
+        return await connection.fetch(statement, *values)
 
 
 async def insert_new(session: WriteSession, rows: NormalizedRows, *, source: str, run_id: int) -> int:

@@ -17,7 +17,6 @@ from app.db.errors import ContendedError, KeyTakenError
 from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import Presence
 from app.db.parents import read_parents
-from app.db.raw_data import read_payloads
 from app.db.transactions import Transactions, open_transactions
 from app.extract.http import Fetcher
 from app.extract.kinds import read_pages
@@ -38,7 +37,7 @@ from app.pipeline.replay import needs_replay, replay_source
 from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
 from app.pipeline.stretches import OvertakenStretchError, StretchLedger, replaced_versions
-from app.records import Counts, Cursor, Fingerprints, Page, RunReport
+from app.records import Counts, CurrentRow, Cursor, Fingerprints, Page, RunReport
 
 log = structlog.get_logger()
 
@@ -201,31 +200,29 @@ class _Work:
         if self._stretches is not None:
             self._stretches.check(batch)
         staged = await self._stage_records(batch, landed)
-        staged.counts.extracted += batch.skipped
-        staged.counts.unchanged += batch.skipped
+        as_they_are = batch.skipped + len(landed) - staged.counts.extracted
+        staged.counts.extracted += as_they_are
+        staged.counts.unchanged += as_they_are
         return staged
 
     async def _stage_records(self, batch: Batch, landed: Landed) -> StagedBatch:
-        if not landed:
+        """What is to be written; records that are in the table as they are may be missing in its counts."""
+        different, current = landed, dict[str, CurrentRow]()
+        if landed:
+            assert self._rules is not None
+            different, current = await self._held.compare(landed, anew=self._rules.remap or self._rules.append)
+        if not different:
             return StagedBatch(Counts(pages=batch.pages))
         assert self._rules is not None
-        current = await self._held.read_current(landed)
         async with self._staging:
-            await self._raw_ids.reserve(len(landed))
-            await self._row_ids.reserve(len(landed))
-            staged = await asyncio.to_thread(stage, landed, current, rules=self._rules, pages=batch.pages)
-        await self._note_replaced(batch, landed, replaced_versions(staged, current))
-        await self._held.drop_known(staged, current)
+            await self._raw_ids.reserve(len(different))
+            await self._row_ids.reserve(len(different))
+            staged = await asyncio.to_thread(stage, different, current, rules=self._rules, pages=batch.pages)
+        replaced = replaced_versions(staged, current) if self._stretches is not None else {}
+        payloads = await self._held.settle(staged, current, replaced=replaced)
+        if self._stretches is not None:
+            self._stretches.replace(batch, different, payloads)
         return staged
-
-    async def _note_replaced(self, batch: Batch, landed: Landed, replaced: Mapping[str, int]) -> None:
-        if self._stretches is None or not replaced:
-            return
-        async with self._database.read() as session:
-            payloads = await read_payloads(
-                session, kind=self._source.raw_kind, source=self._source.name, raw_ids=list(replaced.values())
-            )
-        self._stretches.replace(batch, landed, {key: payloads.get(raw_id) for key, raw_id in replaced.items()})
 
     async def _commit(
         self, batch: Batch, landed: Landed, staged: StagedBatch, before: asyncio.Task[None] | None
