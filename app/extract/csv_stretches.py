@@ -153,7 +153,7 @@ class StretchCutter(CsvCutter):
                 if size < len(text_of_run):
                     broken = True
                     break  # a quote is open here: what looks known may stand inside it
-                taken += self._pass_by(fingerprint, data + given.end)
+                taken += self._pass_by(fingerprint, data + given.end, given.checksums[begin:stop])
                 run, run_begin = [], stop
             else:
                 run.append((stop, fingerprint))
@@ -199,12 +199,11 @@ class StretchCutter(CsvCutter):
             return False
         return not known.stale or known.stale.isdisjoint(checksums[begin:stop])
 
-    def _pass_by(self, fingerprint: bytes, data: bytes) -> int:
+    def _pass_by(self, fingerprint: bytes, data: bytes, checksums: "array[int]") -> int:
         """Let a known stretch pass; how many characters it takes up."""
         assert self._known is not None
-        self._stretches.append(
-            Stretch(fingerprint, self._known.stretches[fingerprint], self._line, self._line, skipped=data)
-        )
+        records = self._known.stretches[fingerprint]
+        self._stretches.append(Stretch(fingerprint, records, self._line, self._line, data, checksums))
         self._line += data.count(b"\n")
         if b"\r" in data:
             self._line += data.count(b"\r") - data.count(b"\r\n")

@@ -45,6 +45,8 @@ class StretchLedger:
         self._stretches: dict[bytes, int] = {}
         self._records = 0
         self._replaced: set[bytes] = set()
+        self._checksums: set[int] = set()
+        """CRC-32 of these lines."""
         self._replaced_bytes = 0
         self._overflowed = False
         self._set_aside: set[int] = set()
@@ -57,7 +59,7 @@ class StretchLedger:
             OvertakenStretchError: one does.
         """
         self._rules = batch.stretch_rules or self._rules
-        self._refuse(batch.stretches, self._replaced)
+        self._refuse(batch.stretches, self._replaced, self._checksums)
 
     def replace(self, batch: Batch, landed: Landed, payloads: Mapping[str, str | None]) -> None:
         """
@@ -76,18 +78,22 @@ class StretchLedger:
         at = min(landed.positions[at] for at, key in enumerate(landed.source_ids) if key in payloads)
         self._replaced_bytes += sum(map(len, lines - self._replaced))
         self._replaced |= lines
+        checksums = set(map(crc32, lines))
+        self._checksums |= checksums
         if None in payloads.values() or self._replaced_bytes > MAX_REPLACED_BYTES:
             self._overflowed = True
-        self._refuse((stretch for stretch in batch.stretches if stretch.first > at), lines)
+        self._refuse((stretch for stretch in batch.stretches if stretch.first > at), lines, checksums)
 
-    def _refuse(self, stretches: Iterable[Stretch], replaced: set[bytes]) -> None:
+    def _refuse(self, stretches: Iterable[Stretch], replaced: set[bytes], checksums: set[int]) -> None:
         if not replaced or self._rules is None:
             return
         end = self._rules.line_end.encode()
         for stretch in stretches:
-            if stretch.skipped is not None and (
-                self._overflowed or not replaced.isdisjoint(stretch.skipped.split(end))
-            ):
+            if stretch.skipped is None:
+                continue
+            # Checksums first: that is a million lines in a pass, and all but a few are told apart by them
+            suspicious = not checksums.isdisjoint(stretch.checksums)
+            if self._overflowed or (suspicious and not replaced.isdisjoint(stretch.skipped.split(end))):
                 raise OvertakenStretchError
 
     def settle(self, batch: Batch, staged: StagedBatch) -> None:
@@ -114,7 +120,7 @@ class StretchLedger:
             return None
         if len(self._stretches) > MAX_STRETCHES:
             return Fingerprints(self._rules._replace(bits=bits_for(self._records)), {})
-        return Fingerprints(self._rules, self._stretches, frozenset(map(crc32, self._replaced)))
+        return Fingerprints(self._rules, self._stretches, frozenset(self._checksums))
 
 
 def replaced_versions(staged: StagedBatch, current: Mapping[str, CurrentRow]) -> dict[str, int]:

@@ -99,6 +99,8 @@ class Stretch(NamedTuple):
     """Line at which its last record begins."""
     skipped: bytes | None = None
     """The text, if its records were not cut because they are known; else they are among the page's."""
+    checksums: Sequence[int] = ()
+    """CRC-32 of the lines of what was skipped."""
 
 
 @dataclass(frozen=True, slots=True)
