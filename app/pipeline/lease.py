@@ -43,7 +43,7 @@ async def _keep_lease(run: OpenRun, database: Database) -> None:
         try:
             async with database.read() as session:
                 if await runs.is_cancel_requested(session, run.run_id):
-                    raise RunCancelledError("cancelled; the next run goes on from its last batch")
+                    raise RunCancelledError(f"cancelled; {run.rest_is_done_by}")
             if monotonic() - renewed_at < run.lease_seconds / 3:
                 continue
             renewed_at = monotonic()

@@ -78,6 +78,11 @@ class OpenRun:
         partly = self.resumed or self.bounded or self.asks_for_changes or self.not_modified_pages
         return self.reads_source and not partly
 
+    @property
+    def rest_is_done_by(self) -> str:
+        """What does the rest of a run that was stopped."""
+        return "the next run goes on from its last batch" if self.reads_source else "the same command does the rest"
+
 
 @asynccontextmanager
 async def open_run(order: RunOrder, *, database: Database, presence: Presence) -> AsyncIterator[OpenRun | None]:
@@ -214,7 +219,7 @@ def _explain(run: OpenRun, error: BaseException | None) -> tuple[str | None, str
     if isinstance(error, EtlError):
         return error.error_class, str(error)
     if isinstance(error, asyncio.CancelledError):
-        return "system_error", "stopped before it was complete; the next run goes on from its last batch"
+        return "system_error", f"stopped before it was complete; {run.rest_is_done_by}"
     if error is not None:
         return "system_error", f"unexpected {type(error).__name__}; the log has the traceback"
     if not run.counts.balanced:

@@ -538,6 +538,9 @@ async def test_a_replay_that_was_stopped_goes_on_where_it_stood(
         ("replay", "succeeded", 11, 11),
         ("command", "succeeded", 0, 0),
     ]
+    assert "the same command does the rest" in await source.sql.fetchval(
+        "SELECT error_message FROM etl_runs WHERE status = 'interrupted'"
+    )
     assert after.outcome == "not_modified"
     assert len(await source.live()) == 19
 
