@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from app.clock import monotonic
 from app.errors import SourceError
 from app.records import Cursor, Page, Records, Stretch, StretchRules, Validators
+
+T = TypeVar("T")
 
 MAX_RECORDS: Final = 5_000
 MAX_SECONDS: Final = 1.0
@@ -119,8 +121,24 @@ async def batches(
         await pages.aclose()
 
 
-async def _next(pages: AsyncGenerator[Page, None]) -> Page:
-    return await anext(pages)
+async def one_ahead(found: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+    """The same; the next one is made while its consumer is busy with one."""
+    upcoming = asyncio.create_task(_next(found))
+    try:
+        while True:
+            batch = await upcoming
+            upcoming = asyncio.create_task(_next(found))
+            yield batch
+    except StopAsyncIteration:
+        pass
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+        await found.aclose()
+
+
+async def _next(items: AsyncGenerator[T, None]) -> T:
+    return await anext(items)
 
 
 def _skips(page: Page) -> bool:

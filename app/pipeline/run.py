@@ -24,7 +24,7 @@ from app.land import Landed, land
 from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline import places
-from app.pipeline.batches import Batch, batches
+from app.pipeline.batches import Batch, batches, one_ahead
 from app.pipeline.checkpoint import after_batch, may_skip, must_remap
 from app.pipeline.evidence import gather_evidence
 from app.pipeline.expectations import Complaint
@@ -151,7 +151,7 @@ class _Work:
     async def _pump(self) -> None:
         """Stage a batch while those before it are written; they commit in order."""
         # Closed here and now: left to the collector, a file or a connection may outlive the run
-        async with open_flights() as flights, aclosing(batches(self._read_pages())) as found:
+        async with open_flights() as flights, aclosing(one_ahead(batches(self._read_pages()))) as found:
             async for batch in found:
                 landed = await self._land(batch)
                 if self._transactions.altogether:
