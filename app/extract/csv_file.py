@@ -1,29 +1,22 @@
 """A CSV file, over HTTP or on disk → pages, in memory that does not grow with the file."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
-import aiofiles
-import aiofiles.os
 import structlog
-from aiofiles.threadpool.binary import AsyncBufferedReader
 
-from app.clock import utc_now
-from app.errors import SourceError, SourceMalformedError, SourceRefusedError, SourceUnavailableError
+from app.errors import SourceError, SourceMalformedError
+from app.extract.bodies import SourceBody, open_source
 from app.extract.client import SourceClient
 from app.extract.csv_cutter import CsvCutter, Slice
 from app.extract.csv_resume import PackedCheck, found_before, rest_to_ask_for, state_while_reading
 from app.extract.csv_stretches import StretchCutter
 from app.extract.decompress import decompressed
-from app.extract.http_body import RestOf, is_strong
 from app.extract.http_errors import redact
 from app.extract.parts import in_parts
 from app.extract.prefix_hash import PrefixCheck, PrefixHash
 from app.records import (
-    AskedRequest,
     Checkpoint,
     Cursor,
     Fingerprints,
@@ -31,9 +24,7 @@ from app.records import (
     ReadFingerprints,
     Records,
     Traffic,
-    Validators,
 )
-from app.sources.csv_format import FileSpec
 from app.sources.resource import ResourceSpec
 from app.sources.tables import CsvResource
 
@@ -44,31 +35,6 @@ PART_BYTES: Final = 480 * 1024
 
 BEGINNING_BYTES: Final = 1024 * 1024
 """Of a body that is gone on with: read again for its header, encoding and dialect."""
-
-RACY_SECONDS: Final = 2.0
-"""A file written this shortly before it is read may change again without its time of modification moving."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    parts: AsyncIterator[bytes]
-    validators: Validators
-    size_bytes: int | None
-    """Of the whole body."""
-    traffic: Traffic
-    received_before: int
-    """What the run had received when the body began."""
-    offset: int = 0
-    """Of the first byte."""
-    has_ranges: bool = True
-    """Whether offsets in what we read are offsets in what was sent."""
-    asked: AskedRequest | None = None
-
-    @property
-    def proven(self) -> Validators:
-        """Of the whole body, at its end."""
-        received = self.traffic.bytes_received - self.received_before
-        return replace(self.validators, size_bytes=self.offset + received)
 
 
 async def read_csv(
@@ -92,14 +58,14 @@ async def read_csv(
     assert isinstance(spec.table, CsvResource)
     table, cursor = spec.table, checkpoint.cursor
 
-    async def open_reading(body: _Body) -> _Reading:
+    async def open_reading(body: SourceBody) -> _Reading:
         keep = read_fingerprints is not None
         known = await read_fingerprints() if read_fingerprints else None
         return _Reading(spec, body, checkpoint.state, max_bytes=client.max_file_bytes, keep=keep, known=known)
 
     if cursor.byte_offset:
         rest = rest_to_ask_for(checkpoint)
-        async with _open(table.file, None, rest=rest, client=client, traffic=traffic) as body:
+        async with open_source(table.file.url, None, rest=rest, client=client, traffic=traffic) as body:
             assert body is not None
             reading = await open_reading(body)
             if await reading.go_on(cursor):
@@ -114,7 +80,7 @@ async def read_csv(
             reason="the file has changed",
         )
     saved = checkpoint.validators.get("") if spec.client.conditional_requests else None
-    async with _open(table.file, saved, client=client, traffic=traffic) as body:
+    async with open_source(table.file.url, saved, client=client, traffic=traffic) as body:
         if body is None:
             yield Page(
                 number=1,
@@ -136,7 +102,7 @@ class _Reading:
     def __init__(
         self,
         spec: ResourceSpec,
-        body: _Body,
+        body: SourceBody,
         state: Mapping[str, Any],
         *,
         max_bytes: int,
@@ -250,64 +216,3 @@ class _Reading:
             stretches=cut.stretches,
             stretch_rules=cut.rules,
         )
-
-
-@asynccontextmanager
-async def _open(
-    file: FileSpec,
-    saved: Validators | None,
-    *,
-    rest: RestOf | None = None,
-    client: SourceClient,
-    traffic: Traffic,
-) -> AsyncIterator[_Body | None]:
-    """The body, or no more than the rest of it; None when it is the one that `saved` describes."""
-    if file.url.lower().startswith(("http://", "https://")):
-        ranged = rest if rest and is_strong(rest.etag) else None
-        async with client.open_body(file.url, validators=saved, rest=ranged, traffic=traffic) as remote:
-            if remote is None:
-                yield None
-            else:
-                yield _Body(
-                    remote.parts(),
-                    remote.validators,
-                    remote.size_bytes,
-                    traffic,
-                    received_before=traffic.bytes_received,
-                    offset=remote.offset,
-                    has_ranges=not remote.is_encoded,
-                    asked=remote.asked,
-                )
-        return
-    traffic.requests += 1
-    asked = traffic.ledger.add(at=utc_now(), method="READ", url=file.url)
-    try:
-        stat = await aiofiles.os.stat(file.url)
-        validators = Validators(etag=f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}")
-        if saved is not None and validators.etag == saved.etag:
-            traffic.bytes_saved += stat.st_size
-            yield None
-            return
-        if utc_now().timestamp() - stat.st_mtime < RACY_SECONDS:
-            validators = Validators()
-        offset = rest.offset if rest and rest.etag == validators.etag else 0
-        async with aiofiles.open(file.url, "rb") as opened:
-            await opened.seek(offset)
-            received = traffic.bytes_received
-            parts = _file_parts(opened, traffic, asked)
-            yield _Body(parts, validators, stat.st_size, traffic, received, offset, asked=asked)
-    except FileNotFoundError:
-        raise SourceUnavailableError(
-            f"{file.url}: no such file; file.url (CSV_URL for the built-in source) takes an http(s) URL or a path"
-        ) from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise SourceRefusedError(
-            f"{file.url}: {error.strerror}; file.url (CSV_URL for the built-in source) takes a file that can be read"
-        ) from None
-
-
-async def _file_parts(file: AsyncBufferedReader, traffic: Traffic, asked: AskedRequest) -> AsyncIterator[bytes]:
-    while part := await file.read(PART_BYTES):
-        traffic.bytes_received += len(part)
-        asked.bytes += len(part)
-        yield part

@@ -119,6 +119,9 @@ class Body:
         self._received_bytes = 0
         self.what = f"{response.method} {redact(url)}"
         self.validators = read_validators(response)
+        self.headers: Mapping[str, str] = response.headers
+        self.final_url = str(response.url)
+        """Redirects followed."""
         self.offset = offset
         self.is_encoded = "Content-Encoding" in response.headers
         length = response.content_length
