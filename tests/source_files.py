@@ -279,5 +279,24 @@ min_rows = 1000
 max_rejects = 50
 volume_drop = 0.3
 """
-EXAMPLES = {"A": EXAMPLE_A, "B": EXAMPLE_B, "C": EXAMPLE_C, "D": EXAMPLE_D}
+EXAMPLE_E = """
+name = "status_feed"
+type = "rss"
+[schedule]
+interval = "PT10M"
+jitter = "PT1M"
+[[resources]]
+name = "entries"
+primary_key = "id"
+write_disposition = "merge"
+feed = { url = "https://status.example.com/history.atom", identity = ["id", "link"], on_bozo = "accept_and_note" }
+[resources.mapping]
+source_id = "id"
+name = "title"
+description = { template = "{summary}\\n{link}" }
+created_at = { coalesce = ["published", "updated"], type = "datetime" }
+updated_at = { coalesce = ["updated", "published"], type = "datetime" }
+"""
+
+EXAMPLES = {"A": EXAMPLE_A, "B": EXAMPLE_B, "C": EXAMPLE_C, "D": EXAMPLE_D, "E": EXAMPLE_E}
 """The worked examples of the format's description."""

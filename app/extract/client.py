@@ -81,6 +81,11 @@ class SourceClient:
         """Of a file, decompressed."""
         return self._manners.max_file_bytes
 
+    @property
+    def max_page_bytes(self) -> int:
+        """Of what is held whole, decompressed."""
+        return self._manners.max_page_bytes
+
     async def get_page(self, request: PageRequest, *, validators: Validators | None, traffic: Traffic) -> Response:
         """
         Ask for a whole body, trying again where that can help.

@@ -25,7 +25,7 @@ from app.settings.proxies import proxy_for
 from app.settings.sources import HttpSettings
 from app.sources.auth import OAuth2RefreshToken
 from app.sources.resource import BUILT_IN, ResourceSpec
-from app.sources.tables import CsvResource
+from app.sources.tables import RestResource
 
 TOKEN_BYTES: Final = 1024 * 1024
 """Largest answer of a token endpoint."""
@@ -117,8 +117,8 @@ def _private_hosts(spec: ResourceSpec) -> frozenset[str] | None:
     """Hosts that may have an address that is not public; None: any."""
     if spec.where == BUILT_IN:
         # API_HOST and CSV_URL imply permission for their own host, and for no other
-        url = spec.table.file.url if isinstance(spec.table, CsvResource) else spec.table.endpoint.path
-        host = urlsplit(url).hostname
+        path = spec.table.endpoint.path if isinstance(spec.table, RestResource) else ""
+        host = urlsplit(spec.body_url or path).hostname
         return frozenset({host} if host else ())
     return spec.private_hosts if spec.client.allow_private_networks else frozenset()
 

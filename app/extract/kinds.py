@@ -6,10 +6,11 @@ from datetime import datetime
 from app.extract.csv_file import read_csv
 from app.extract.http import Fetcher
 from app.extract.rest_api import read_api
+from app.extract.rss_feed import read_feed
 from app.extract.scopes import ReadParents
 from app.records import Checkpoint, Page, ReadFingerprints, Traffic
 from app.sources.resource import ResourceSpec
-from app.sources.tables import RestResource
+from app.sources.tables import RestResource, RssResource
 
 
 def read_pages(
@@ -33,4 +34,6 @@ def read_pages(
     client = fetcher.client(spec)
     if isinstance(spec.table, RestResource):
         return read_api(spec, checkpoint, client=client, traffic=traffic, now=now, read_parents=read_parents)
+    if isinstance(spec.table, RssResource):
+        return read_feed(spec, checkpoint, client=client, traffic=traffic)
     return read_csv(spec, checkpoint, client=client, traffic=traffic, read_fingerprints=read_fingerprints)

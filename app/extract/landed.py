@@ -12,7 +12,7 @@ from app.extract.json_records import add_record, scan
 from app.records import Records, Rejection
 from app.sources.csv_format import CsvFormat
 from app.sources.resource import ResourceSpec
-from app.sources.tables import RestResource
+from app.sources.tables import AnyResource, CsvResource, RestResource
 
 UNREADABLE: Final = Rejection("unreadable", None, "its text no longer reads as one record")
 
@@ -23,12 +23,12 @@ def read_landed(spec: ResourceSpec, payloads: Sequence[str], page_input: Mapping
         payloads: the characters received; see `Records.payloads`.
         page_input: of the run that landed them; a CSV row cannot be read without its header.
     """
-    if isinstance(spec.table, RestResource):
-        return _read_objects(payloads, spec.table)
-    return _read_rows(payloads, page_input, spec.table.format)
+    if isinstance(spec.table, CsvResource):
+        return _read_rows(payloads, page_input, spec.table.format)
+    return _read_objects(payloads, spec.table)
 
 
-def _read_objects(payloads: Sequence[str], table: RestResource) -> Records:
+def _read_objects(payloads: Sequence[str], table: AnyResource) -> Records:
     records = Records()
     for payload in payloads:
         try:
@@ -37,7 +37,7 @@ def _read_objects(payloads: Sequence[str], table: RestResource) -> Records:
             records.append(payload, 0, None, UNREADABLE)
         else:
             add_record(records, payload, value)
-    incremental = table.endpoint.incremental
+    incremental = table.endpoint.incremental if isinstance(table, RestResource) else None
     if incremental is not None and incremental.on_cursor_value_missing == "exclude":
         Increment(incremental, Progress(), datetime.max.replace(tzinfo=UTC)).read(records)
     return records

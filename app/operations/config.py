@@ -8,13 +8,20 @@ from pydantic_core import to_jsonable_python
 
 from app.extract.http_errors import redact, sounds_secret
 from app.extract.retry import RetryPolicy
+from app.extract.rss_feed import MAX_FEED_BYTES
 from app.settings import Settings
 from app.settings.base import Group
 from app.sources.resource import Origin, ResourceSpec
-from app.sources.tables import CsvResource
+from app.sources.tables import CsvResource, RssResource
 from app.sources.values import Spec, placeholders
 
-ADDRESSES: Final = {("client", "base_url"), ("auth", "access_token_url"), ("endpoint", "path"), ("file", "url")}
+ADDRESSES: Final = {
+    ("client", "base_url"),
+    ("auth", "access_token_url"),
+    ("endpoint", "path"),
+    ("file", "url"),
+    ("feed", "url"),
+}
 """Keys, each below its table, whose value is a URL, which may hold a credential."""
 
 
@@ -96,10 +103,14 @@ def _settled(spec: ResourceSpec, settings: Settings) -> Iterator[tuple[tuple[str
     """What settings decide where the file is silent."""
     is_file = isinstance(spec.table, CsvResource)
     http = settings.http
+    total = "total_timeout_seconds" if spec.body_url is None else "file_timeout_seconds"
     yield ("client", "timeout", "connect"), _setting(http, "connect_timeout_seconds")
     yield ("client", "timeout", "read"), _setting(http, "read_timeout_seconds")
-    yield ("client", "timeout", "total"), _setting(http, "file_timeout_seconds" if is_file else "total_timeout_seconds")
-    yield ("client", "max_response_bytes"), _setting(http, "max_file_bytes" if is_file else "max_page_bytes")
+    yield ("client", "timeout", "total"), _setting(http, total)
+    most = _setting(http, "max_file_bytes" if is_file else "max_page_bytes")
+    if isinstance(spec.table, RssResource) and most.value > MAX_FEED_BYTES:
+        most = Value(MAX_FEED_BYTES, "default")
+    yield ("client", "max_response_bytes"), most
     if spec.schedule.cron is None:
         yield ("schedule", "interval"), _setting(settings.schedule, "interval_seconds")
     if spec.retry is None:

@@ -108,12 +108,12 @@ def describe(spec: ResourceSpec, fetcher: Fetcher | None = None) -> Listed:
             redact(path) if "://" in path else f"{redact(spec.client.base_url or '').rstrip('/')}/{path.lstrip('/')}"
         )
     else:
-        reads = redact(table.file.url)
+        reads = redact(spec.body_url or "")
     return Listed(
         name=spec.name,
         source=spec.source,
         resource=spec.resource,
-        type="rest_api" if isinstance(table, RestResource) else "csv",
+        type={"rest": "rest_api", "feed": "rss"}.get(spec.raw_kind, spec.raw_kind),
         where=spec.where,
         reads=reads,
         schedule=due,

@@ -15,7 +15,7 @@ from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.replan import Fresh, Values
 from app.records import LandedRow, Records, Rejection
 from app.sources.resource import ResourceSpec
-from app.sources.tables import RestResource
+from app.sources.tables import CsvResource
 
 MAX_DETAIL: Final = 300
 UNREADABLE: Final = {"header_unknown", "header_misfit", "unreadable"}
@@ -68,7 +68,7 @@ class Renormalizer:
         return normalized_again(records, normalizer)
 
     async def _by_reader(self, rows: Sequence[LandedRow]) -> list[tuple[_Reader, list[int]]]:
-        if isinstance(self.source.table, RestResource):
+        if not isinstance(self.source.table, CsvResource):
             return [(self.reader_of({}), list(range(len(rows))))]
         unknown = {row.run_id for row in rows} - self._of_run.keys()
         if unknown:
@@ -115,7 +115,7 @@ async def open_renormalizer(
         ConfigError: the mapping cannot work, or does not fit the header that the last run found.
     """
     renormalizer = Renormalizer(source, database, keeps_unreadable)
-    if isinstance(source.table, RestResource):
+    if not isinstance(source.table, CsvResource):
         renormalizer.reader_of({})
     elif not keeps_unreadable:
         # By itself a replay leaves such rows to the pass that follows: the header may have changed with the mapping

@@ -8,10 +8,10 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic_core import ErrorDetails
 
-from app.sources.tables import CsvSource, RestSource, SourceTable
+from app.sources.tables import AnySource, SourceTable
 from app.sources.words import ELSEWHERE, TYPES
 
-ADAPTER: Final[TypeAdapter[RestSource | CsvSource]] = TypeAdapter(SourceTable)
+ADAPTER: Final[TypeAdapter[AnySource]] = TypeAdapter(SourceTable)
 
 _FORMS: Final = {
     "auth": '{ type = "bearer", token = "{secrets.NAME}" }',
@@ -19,6 +19,7 @@ _FORMS: Final = {
     "deletes": '{ detect = "snapshot" }',
     "endpoint": '{ path = "items" }',
     "expect": "{ min_rows = 1 }",
+    "feed": '{ url = "https://blog.example.com/feed.xml" }',
     "file": '{ url = "items.csv" }',
     "filter": '[{ path = "state", op = "eq", value = "open" }]',
     "format": '{ delimiter = ";" }',
@@ -110,7 +111,7 @@ def _advice(key: str, where: str) -> str:
     if alike:
         return f"; did you mean {alike[0]}?"
     if key in places and _without_name(where) in places[key]:
-        return " in a source of this type: a rest_api has endpoint, a csv has file and format"
+        return " in a source of this type: a rest_api has endpoint, a csv has file and format, an rss has feed"
     if key in places and len(here) > 4:
         return f" here; its place is {' or '.join(sorted(places[key], key=len)[:2])}"
     if table and 0 < len(here) <= 16:

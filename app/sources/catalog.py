@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
@@ -14,11 +14,15 @@ from pydantic import SecretStr
 from app.errors import ConfigError
 from app.settings import Settings
 from app.settings.secrets import read_secrets
+from app.sources.csv_format import FileSpec
+from app.sources.feed import FeedSpec
 from app.sources.reading import read_name, read_source, read_source_file
 from app.sources.resource import BUILT_IN, Origin, ResourceSpec, Secrets, parent_name
-from app.sources.tables import CsvResource, CsvSource, RestResource, RestSource
+from app.sources.tables import AnyResource, AnySource, CsvResource, RssResource
 
 _DEFAULTS: Final[Origin] = "resource_defaults"
+
+Body = TypeVar("Body", FileSpec, FeedSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def resolve(
-    source: RestSource | CsvSource,
+    source: AnySource,
     *,
     secrets: Mapping[str, SecretStr],
     where: str,
@@ -150,12 +154,12 @@ def resolve(
     Raises:
         ConfigError: a path lies elsewhere.
     """
-    tables: dict[str, CsvResource | RestResource] = {table.name: table for table in source.resources}
+    tables: dict[str, AnyResource] = {table.name: table for table in source.resources}
     roots = [*([folder] if folder else []), *(settings.sources.file_roots if settings else ())]
     return [
         ResourceSpec(
             source=source.name,
-            table=_placed(table, roots, where) if isinstance(table, CsvResource) and folder else table,
+            table=_placed(table, roots, where) if folder else table,
             single=len(source.resources) == 1,
             parent_table=tables.get(parent_name(table) or ""),
             client=source.client,
@@ -185,21 +189,27 @@ def _source_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.toml")) if folder.is_dir() else []
 
 
-def _placed(table: CsvResource, roots: list[Path], where: str) -> CsvResource:
-    """A file's path made absolute; one outside of the roots is refused, links followed."""
-    url = table.file.url
+def _placed(table: AnyResource, roots: list[Path], where: str) -> AnyResource:
+    """A file's or a feed's path made absolute; one outside of the roots is refused, links followed."""
+    if isinstance(table, CsvResource):
+        return table.model_copy(update={"file": _in_place(table.file, roots, f"{where}: {table.name}.file.url")})
+    if isinstance(table, RssResource):
+        return table.model_copy(update={"feed": _in_place(table.feed, roots, f"{where}: {table.name}.feed.url")})
+    return table
+
+
+def _in_place(body: Body, roots: list[Path], key: str) -> Body:
+    url = body.url
     scheme, found, rest = url.partition("://")
     if scheme.lower() in {"http", "https"}:
-        return table
+        return body
     try:
         path = (roots[0] / Path(rest if found and scheme.lower() == "file" else url).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a user or a NUL that no path has, links in a circle
-        raise ConfigError(f"{where}: {table.name}.file.url: {url!r} is no path of a file: {error}") from None
+        raise ConfigError(f"{key}: {url!r} is no path of a file: {error}") from None
     if not any(path.is_relative_to(root.resolve()) for root in roots):
-        raise ConfigError(
-            f"{where}: {table.name}.file.url: {url} is outside of {roots[0]}; name its folder in FILE_ROOTS"
-        )
-    return table.model_copy(update={"file": table.file.model_copy(update={"url": str(path)})})
+        raise ConfigError(f"{key}: {url} is outside of {roots[0]}; name its folder in FILE_ROOTS")
+    return body.model_copy(update={"url": str(path)})
 
 
 def _builtin(name: str) -> dict[str, Any]:

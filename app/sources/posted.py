@@ -66,9 +66,8 @@ def addresses(spec: ResourceSpec) -> set[str]:
     if isinstance(spec.table, RestResource):
         path = spec.table.endpoint.path
         urls.append(path if _MAY_BE_URL.match(path) else None)
-    else:
-        url = spec.table.file.url
-        urls.append(None if Path(url).is_absolute() else url)
+    elif spec.body_url is not None:
+        urls.append(None if Path(spec.body_url).is_absolute() else spec.body_url)
     return {_address(url) for url in urls if url is not None}
 
 

@@ -10,14 +10,14 @@ from pydantic import ValidationError
 
 from app.errors import ConfigError
 from app.sources.advice import ADAPTER, explain
-from app.sources.tables import CsvSource, RestSource
+from app.sources.tables import AnySource
 from app.sources.words import FREE, NOT_YET, translate
 
 _NAME: Final = re.compile(r"""^[ \t]*name[ \t]*=[ \t]*["']([\w-]+)["']""", re.MULTILINE)
 """Above the first table of a file that is no TOML."""
 
 
-def read_source_file(path: Path) -> RestSource | CsvSource:
+def read_source_file(path: Path) -> AnySource:
     """
     Raises:
         ConfigError: one line for each fault, with file and key.
@@ -46,7 +46,7 @@ def read_name(path: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = None) -> RestSource | CsvSource:
+def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = None) -> AnySource:
     """
     Args:
         where: names the tree in errors.
@@ -82,7 +82,7 @@ def json_schema() -> dict[str, Any]:
     schema = ADAPTER.json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A source of etl-river"
-    for table in ("RestSource", "CsvSource"):
+    for table in ("RestSource", "CsvSource", "RssSource"):
         resource = schema["$defs"][table]["properties"]["resources"]["items"]["$ref"].rpartition("/")[2]
         defaults = {**schema["$defs"][resource], "required": [], "title": "Defaults of its resources"}
         schema["$defs"][table]["properties"]["resource_defaults"] = defaults

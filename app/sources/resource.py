@@ -13,7 +13,7 @@ from app.errors import ConfigError
 from app.records import BackfillRange, RawKind, RefreshScope
 from app.sources.limits import RateLimit, Retry
 from app.sources.rest import parent_fields
-from app.sources.tables import Client, CsvResource, RestResource, Schedule
+from app.sources.tables import AnyResource, Client, CsvResource, RestResource, RssResource, Schedule
 from app.sources.values import Spec, fill
 
 SHORTEST_HIDDEN: Final = 4
@@ -70,10 +70,10 @@ class ResourceSpec:
 
     source: str
     """The source file's `name`."""
-    table: RestResource | CsvResource
+    table: AnyResource
     single: bool
     """The only resource of its source."""
-    parent_table: RestResource | CsvResource | None = None
+    parent_table: AnyResource | None = None
     """Of the resource that `parent` names."""
     client: Client = field(default_factory=Client)
     rate_limit: RateLimit | None = None
@@ -102,7 +102,16 @@ class ResourceSpec:
 
     @property
     def raw_kind(self) -> RawKind:
+        if isinstance(self.table, RssResource):
+            return "feed"
         return "csv" if isinstance(self.table, CsvResource) else "rest"
+
+    @property
+    def body_url(self) -> str | None:
+        """The URL or path of a file or a feed; None for what is read from an endpoint."""
+        if isinstance(self.table, RssResource):
+            return self.table.feed.url
+        return self.table.file.url if isinstance(self.table, CsvResource) else None
 
     @property
     def parent(self) -> str | None:
@@ -151,6 +160,8 @@ class ResourceSpec:
         """
         if isinstance(self.table, CsvResource):
             asked = _said(self.table, include={"file", "format"})
+        elif isinstance(self.table, RssResource):
+            asked = _said(self.table, include={"feed"})
         else:
             asked = _said(self.table.endpoint, exclude={"response_actions", "headers"})
         if self.parent_table is not None:
@@ -159,7 +170,7 @@ class ResourceSpec:
         return _hash({"base_url": self.client.base_url, **asked})
 
 
-def parent_name(table: RestResource | CsvResource) -> str | None:
+def parent_name(table: AnyResource) -> str | None:
     """The resource of its source for whose rows it is asked."""
     parents = (
         [parent for parent, _ in parent_fields(table.endpoint).values()] if isinstance(table, RestResource) else []

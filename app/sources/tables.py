@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model
 
 from app.sources.auth import AuthSpec
 from app.sources.csv_format import CsvFormat, FileSpec
+from app.sources.feed import ENTRY_MAPPING, FeedSpec
 from app.sources.limits import RateLimit, Retry, Timeouts
 from app.sources.mapping import ContractSpec, Deletes, Expect, Filter, Mapping
 from app.sources.paginators import PaginatorSpec
@@ -123,6 +124,23 @@ class CsvResource(_Resource):
     format: CsvFormat = Field(default_factory=CsvFormat)
 
 
+class RssResource(_Resource):
+    mapping: Mapping = ENTRY_MAPPING
+    feed: FeedSpec
+
+    @model_validator(mode="after")
+    def _what_fell_off_is_not_deleted(self) -> Self:
+        if self.deletes.detect == "snapshot":
+            raise ValueError(
+                'deletes.detect = "snapshot" means nothing for a feed: it lists its newest entries, and those that '
+                "fall off were not deleted; leave it out"
+            )
+        return self
+
+
+AnyResource = RestResource | CsvResource | RssResource
+
+
 class _Source(Spec):
     name: Name
     enabled: bool = True
@@ -182,5 +200,19 @@ class CsvSource(_Source):
     resources: Annotated[tuple[CsvResource, ...], Field(min_length=1)]
 
 
-SourceTable = Annotated[RestSource | CsvSource, Field(discriminator="type")]
+class RssSource(_Source):
+    type: Literal["rss"]
+    resources: Annotated[tuple[RssResource, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _client_is_for_bodies(self) -> Self:
+        if self.client.base_url is not None:
+            raise ValueError("client.base_url means nothing for a feed; write the whole URL into feed.url")
+        if self.client.paginator is not None:
+            raise ValueError("client.paginator means nothing for a feed, which is one body; leave it out")
+        return self
+
+
+AnySource = RestSource | CsvSource | RssSource
+SourceTable = Annotated[AnySource, Field(discriminator="type")]
 """A whole source file."""

@@ -42,7 +42,7 @@ VALUES: Final[Mapping[tuple[str, str], str]] = {
 ELSEWHERE: Final[Mapping[str, str]] = {
     "url_base": "Airbyte's name; here client.base_url",
     "base_url": "here client.base_url",
-    "url": "here client.base_url for an API, or file.url of a resource for a CSV file",
+    "url": "here client.base_url for an API; of a resource, file.url for a CSV file and feed.url for a feed",
     "auth": "here client.auth",
     "token": 'here client.auth = { type = "bearer", token = "{secrets.NAME}" }',
     "api_key": 'here client.auth = { type = "api_key", name = "X-Api-Key", api_key = "{secrets.NAME}" }',
@@ -96,13 +96,13 @@ TYPES: Final[Mapping[str, str]] = {
     "oauth2": "oauth2_client_credentials or oauth2_refresh_token",
     "rest": "rest_api",
     "api": "rest_api",
+    "atom": "rss",
+    "feed": "rss",
 }
 """Other names of a `type`, and ours."""
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "resources.feed": "feeds",
     "resources.webhook": "webhooks",
-    "type=rss": "feeds",
     "type=webhook": "webhooks",
 }
 """Keys (or key=value) of the published format that are refused by name for now."""

@@ -15,7 +15,7 @@ from app.sources.catalog import Catalog, open_catalog
 from app.sources.paginators import Auto
 from app.sources.reading import json_schema, read_source
 from app.sources.resource import Secrets
-from app.sources.tables import CsvResource, CsvSource, RestSource
+from app.sources.tables import AnySource, CsvResource, RestResource
 from app.sources.words import ALIASES, ELSEWHERE, NOT_YET, VALUES
 from tests.source_files import EXAMPLES
 
@@ -39,7 +39,7 @@ def rest(client: str = "", resource: str = "", endpoint: str = "") -> str:
     return REST.format(client=client, resource=resource, endpoint=endpoint)
 
 
-def read(text: str, hints: list[str] | None = None) -> RestSource | CsvSource:
+def read(text: str, hints: list[str] | None = None) -> AnySource:
     return read_source(tomllib.loads(text), where="s.toml", hints=hints)
 
 
@@ -227,7 +227,6 @@ NOT_BUILT = {
     "resources.endpoint.incremental.range_start": rest(
         endpoint='incremental = { cursor_path = "a", range_start = "open" }'
     ),
-    "type=rss": rest().replace("rest_api", "rss"),
     "type=webhook": rest().replace("rest_api", "webhook"),
 }
 
@@ -258,8 +257,8 @@ name = "title"
     other = '[[resources]]\nname = "other"\nprimary_key = "key"\nendpoint = { paginator = { type = "auto" } }\n'
     things, others = read(rest(endpoint="params = { b = 2 }") + other + defaults).resources
 
-    assert not isinstance(things, CsvResource)
-    assert not isinstance(others, CsvResource)
+    assert isinstance(things, RestResource)
+    assert isinstance(others, RestResource)
     assert (things.primary_key, things.endpoint.params) == (("id",), {"a": 1, "b": 2})
     assert (others.primary_key, others.endpoint.paginator) == (
         ("key",),
