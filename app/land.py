@@ -31,6 +31,8 @@ class Landed:
     filtered: set[int] = field(default_factory=set)
     """Indexes of records that are kept, and not loaded."""
     keys: set[str] = field(default_factory=set)
+    delivery_keys: list[str | None] = field(default_factory=list)
+    """Of webhooks: by which a delivery is known again; empty for what was asked for."""
 
     def __len__(self) -> int:
         return len(self.payloads)

@@ -8,7 +8,21 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import checkpoint, data, deletes, exports, health, lineage, posted, rejects, replay, runs, sources, stats
+from app.api import (
+    checkpoint,
+    data,
+    deletes,
+    exports,
+    health,
+    hooks,
+    lineage,
+    posted,
+    rejects,
+    replay,
+    runs,
+    sources,
+    stats,
+)
 from app.api.data_reader import open_data_reader
 from app.api.docs import mount_docs
 from app.api.head import HeadAsGet
@@ -18,6 +32,7 @@ from app.api.problems import install_problem_handlers
 from app.api.repeated import Unrepeated
 from app.api.request_log import RequestLog
 from app.observability.logs import configure_logs
+from app.operations.hooks import receiving
 from app.resources import Resources, open_resources
 from app.scheduler import running_scheduler
 from app.settings import Settings, load_settings
@@ -47,6 +62,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
             app.state.health_check = health.HealthCheck(opened.database)
             app.state.data_reader = open_data_reader(opened)
             stack.push_async_callback(app.state.health_check.close)
+            app.state.hooks = await stack.enter_async_context(receiving(opened))
             await stack.enter_async_context(running_scheduler(opened))
             # Half a second of work, that the first reader of /docs would make everybody wait for
             describing = asyncio.create_task(asyncio.to_thread(app.openapi), name="openapi")
@@ -76,6 +92,7 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
     ):
         app.include_router(router, dependencies=[Reader, Unrepeated])
     app.include_router(health.router)
+    app.include_router(hooks.router)
     describe(app, reading_is_closed=settings.server.read_token is not None)
     mount_docs(app)
     install_problem_handlers(app)

@@ -17,7 +17,7 @@ class Plan:
     """
 
     def __init__(self, resources: Iterable[ResourceSpec], *, default_interval_seconds: float) -> None:
-        self._resources = {spec.name: spec for spec in resources}
+        self._resources = {spec.name: spec for spec in resources if not spec.is_pushed}
         self._default_interval_seconds = default_interval_seconds
         self._due: dict[str, datetime] = {}
         self._running: set[str] = set()

@@ -19,6 +19,7 @@ from app.api.health import HealthCheck
 from app.db.engine import Database
 from app.db.migrate import upgrade
 from app.main import create_app
+from app.operations.hooks import receiving
 from app.resources import Resources, open_resources
 from app.settings import Settings, load_settings, variables
 from tests.databases import choose, running_server, with_database
@@ -182,6 +183,9 @@ async def api_client(
     app.state.data_reader = open_data_reader(resources)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     given = {**({"Cache-Control": "no-cache"} if strict else {}), **(headers or {})}
-    async with httpx2.AsyncClient(transport=transport, base_url="http://etl", headers=given) as client:
+    async with (
+        receiving(resources) as app.state.hooks,
+        httpx2.AsyncClient(transport=transport, base_url="http://etl", headers=given) as client,
+    ):
         yield client
     await app.state.health_check.close()

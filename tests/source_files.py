@@ -298,5 +298,43 @@ created_at = { coalesce = ["published", "updated"], type = "datetime" }
 updated_at = { coalesce = ["updated", "published"], type = "datetime" }
 """
 
-EXAMPLES = {"A": EXAMPLE_A, "B": EXAMPLE_B, "C": EXAMPLE_C, "D": EXAMPLE_D, "E": EXAMPLE_E}
+EXAMPLE_F = """
+name = "shop_orders"
+type = "webhook"
+[rate_limit]
+requests = 50
+per = "PT1S"
+[[resources]]
+name = "orders"
+primary_key = "order.id"
+write_disposition = "merge"
+[resources.webhook]
+path = "shop-orders"
+max_body_bytes = 1_048_576
+respond = 202
+[resources.webhook.verify]
+type = "hmac"
+header = "X-Shop-Signature"
+prefix = "sha256="
+algorithm = "sha256"
+encoding = "hex"
+secret = "{secrets.SHOP_WEBHOOK}"
+previous_secret = "{secrets.SHOP_WEBHOOK_OLD}"
+timestamp_header = "X-Shop-Timestamp"
+signed_payload = "{timestamp}.{body}"
+tolerance = "PT5M"
+[resources.webhook.dedupe]
+id_header = "X-Shop-Delivery"
+body_hash = true
+retention = "P7D"
+[resources.mapping]
+source_id = "order.id"
+name = "order.reference"
+value = { path = "order.total", type = "decimal" }
+description = "order.note"
+created_at = "order.created_at"
+updated_at = "event_time"
+"""
+
+EXAMPLES = {"A": EXAMPLE_A, "B": EXAMPLE_B, "C": EXAMPLE_C, "D": EXAMPLE_D, "E": EXAMPLE_E, "F": EXAMPLE_F}
 """The worked examples of the format's description."""

@@ -63,7 +63,9 @@ async def get_run(run_id: RunId, session: ReadSessionDep) -> RunDetail:
 )
 async def start_runs(order: StartOrder, resources: ResourcesDep, response: Response) -> RunsStarted:
     """Run a source now, in the background. `Location` is where to look."""
-    specs = select_sources(resources, order.source)
+    specs = [spec for spec in select_sources(resources, order.source) if not spec.is_pushed]
+    if not specs:
+        raise ProblemError(HTTPStatus.CONFLICT, f"{order.source} is delivered to /hooks, and not run")
     return tell_started(await runs.start(resources, specs), specs, response)
 
 

@@ -71,7 +71,7 @@ class SourceItem(BaseModel):
     source: str | None
     where: str = Field(description="The source file.")
     resource: str | None
-    type: Literal["rest_api", "csv", "rss"] | None
+    type: Literal["rest_api", "csv", "rss", "webhook"] | None
     reads: str | None
     schedule: str | None
     breaker: str | None = Field(description="What is wrong with its host; null while it answers.")

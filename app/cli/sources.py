@@ -191,6 +191,8 @@ def _with_origins(spec: ResourceSpec, settings: Settings) -> list[str]:
 def _as_text(report: operations.Check) -> list[str]:
     if not report.ok:
         return [f"{report.name}: {report.error_class}: {report.error}"]
+    if not report.requests:
+        return [f"{report.name}: ok; it is delivered, and nobody was asked"]
     lines = [
         f"{report.name}: ok, {report.records} records on the first page{', more follow' if report.more_pages else ''}"
     ]

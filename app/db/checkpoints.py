@@ -171,6 +171,35 @@ async def _count_batch(
     return replace(after, batch_seq=before.batch_seq + 1, row_count=before.row_count + new_rows)
 
 
+async def ensure_checkpoint(session: WriteSession, *, source: str, resource: str, hashes: Mapping[str, str]) -> None:
+    """
+    The resource has a checkpoint from now on, be it one from which nothing was read.
+
+    Args:
+        hashes: of its request and its mapping, by column, for a new one.
+    """
+    made = insert(EtlCheckpoint).values(source=source, resource=resource, kind=KIND, epoch=0, **hashes)
+    await session.execute(made.on_conflict_do_nothing())
+
+
+async def count_delivered(
+    session: WriteSession, *, source: str, resource: str, new_rows: int, wrote: bool, as_of: bool
+) -> None:
+    """
+    Count what was delivered, without a lease: whoever reads the source beside it stays where it is.
+
+    Args:
+        as_of: the resource is as its source has it, as of now.
+    """
+    version = {"data_version": func.gen_random_uuid()} if wrote else {}
+    moment = {"succeeded_at": func.clock_timestamp()} if as_of else {}
+    await session.execute(
+        update(EtlCheckpoint)
+        .where(*_key(source, resource))
+        .values(row_count=EtlCheckpoint.row_count + new_rows, updated_at=func.now(), **version, **moment)
+    )
+
+
 def place_values(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where it stands, and in which body."""
     return asdict(checkpoint.cursor) | {"state": dict(checkpoint.state), "request_hash": checkpoint.request_hash}

@@ -67,3 +67,9 @@ async def is_alive(session: WriteSession, holder: str | None) -> bool:
         return False
     # Freed again with this transaction
     return not (await session.execute(select(func.pg_try_advisory_xact_lock(int(key))))).scalar_one()
+
+
+async def take_turn(session: WriteSession, what: str) -> None:
+    """Wait until no other transaction has this turn; it ends with the transaction."""
+    key = func.hashtextextended(f"etl-river {what}", 0)
+    await session.execute(select(func.pg_advisory_xact_lock(key)))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -39,6 +41,7 @@ _COMMON: Final = ("id", "source_id", "payload", "content_hash", "page", "positio
 _RARE: Final[dict[str, Callable[[RawRow], Any]]] = {
     "payload_encoding": lambda row: row.payload_encoding,
     "supersedes": lambda row: row.supersedes,
+    "delivery_key": lambda row: row.delivery_key,
     "reject_code": lambda row: row.rejection.code if row.rejection else None,
     "reject_field": lambda row: row.rejection.field if row.rejection else None,
     "reject_detail": lambda row: row.rejection.detail if row.rejection else None,
@@ -52,7 +55,8 @@ async def append_plain_rows(
     """Append loaded records as they are: the caller has decided that each is a change."""
     if not rows:
         return
-    columns = {item.name: getattr(rows, item.name) for item in fields(PlainRawRows) if item.name != "notes"}
+    names = [item.name for item in fields(PlainRawRows)]
+    columns = {name: column for name in names if (column := getattr(rows, name))}
     if rows.notes:
         columns["notes"] = [notes and _notes_json(notes) for notes in rows.notes]
     await copy_rows(session, _table(kind), columns, source=source, run_id=run_id, kind=kind)
@@ -98,6 +102,17 @@ async def read_unloaded(
     )
     rows = await session.execute(statement)
     return {(source_id, content_hash): raw_id for source_id, content_hash, raw_id in rows}
+
+
+async def known_deliveries(
+    session: WriteSession, *, source: str, keys: Sequence[str], retention_seconds: float
+) -> set[str]:
+    """Which of these deliveries were landed not longer ago than that; older ones lose their key, and are new again."""
+    table = RawApiData
+    there = (table.source == source, table.delivery_key == any_(bindparam(None, keys, type_=ARRAY(Text))))
+    is_old = table.extracted_at < func.now() - timedelta(seconds=retention_seconds)
+    await session.execute(update(table).where(*there, is_old).values(delivery_key=None))
+    return {key for key in (await session.execute(select(table.delivery_key).where(*there))).scalars() if key}
 
 
 async def has_set_aside(session: ReadSession, *, kind: RawKind, source: str) -> bool:

@@ -7,12 +7,12 @@ from functools import cache
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import Table, Update, bindparam, case, func, insert, literal, select, update
+from sqlalchemy import Table, Update, bindparam, case, func, insert, literal, not_, select, update
 
 from app.db.engine import ReadSession, WriteSession
 from app.db.models import EtlRun
 from app.db.results import changed_rows
-from app.records import BY_HAND, Checkpoint, Counts, Outcome, RunStatus, Traffic, Trigger
+from app.records import BY_HAND, HOOK, Checkpoint, Counts, Outcome, RunStatus, Traffic, Trigger
 
 _CRASHED: Final[Mapping[str, Any]] = {
     "status": "crashed",
@@ -31,14 +31,17 @@ async def open_run(
     """
     Record that a run begins; a run of the same resource that its process left open is closed as crashed.
 
-    Whoever holds the lease knows that no other run of the resource is alive.
+    Whoever holds the lease knows that no other run of the resource is alive; but of what takes deliveries, which
+    needs no lease.
     """
+    is_hook = EtlRun.partition.startswith(HOOK)
     await session.execute(
         update(EtlRun)
         .where(
             EtlRun.source == checkpoint.source,
             EtlRun.resource == checkpoint.resource,
             EtlRun.status.in_(("queued", "running")),
+            EtlRun.partition == partition if partition.startswith(HOOK) else not_(is_hook),
         )
         .values(finished_at=func.coalesce(EtlRun.heartbeat_at, EtlRun.created_at), **_CRASHED)
     )

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
+from app.errors import ConfigError
 from app.extract.csv_file import read_csv
 from app.extract.http import Fetcher
 from app.extract.rest_api import read_api
@@ -10,7 +11,7 @@ from app.extract.rss_feed import read_feed
 from app.extract.scopes import ReadParents
 from app.records import Checkpoint, Page, ReadFingerprints, Traffic
 from app.sources.resource import ResourceSpec
-from app.sources.tables import RestResource, RssResource
+from app.sources.tables import RestResource, RssResource, WebhookResource
 
 
 def read_pages(
@@ -30,7 +31,12 @@ def read_pages(
         now: when the run began.
         read_parents: the rows of a parent resource; None where there is no database.
         read_fingerprints: what is known of a file; None where none are kept.
+
+    Raises:
+        ConfigError: nobody can be asked for them.
     """
+    if isinstance(spec.table, WebhookResource):
+        raise ConfigError(f"{spec.name} is delivered, to /hooks/{spec.table.webhook.path}: there is nobody to ask")
     client = fetcher.client(spec)
     if isinstance(spec.table, RestResource):
         return read_api(spec, checkpoint, client=client, traffic=traffic, now=now, read_parents=read_parents)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from app.errors import ConfigError
 from app.pipeline.progress import OnProgress
 from app.resources import open_ready
 from app.scheduler import Tick, run_tick
@@ -18,7 +19,11 @@ async def run_once(settings: Settings, names: Sequence[str], *, on_progress: OnP
         StoreUnavailableError: the database cannot be reached.
     """
     catalog = open_catalog(settings)
-    sources = catalog.select(names)
+    selected = catalog.select(names)
+    sources = [spec for spec in selected if not spec.is_pushed]
+    if names and not sources:
+        where = ", ".join(f"{spec.name} to /hooks/{spec.webhook.path}" for spec in selected if spec.webhook)
+        raise ConfigError(f"delivered while `etl serve` runs, and not run: {where}")
     async with open_ready(settings) as resources:
         tick = await run_tick(resources, sources, trigger="command", on_progress=on_progress)
     if not names:

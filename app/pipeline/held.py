@@ -1,10 +1,11 @@
 """What the tables hold for the records of a batch, as far as it matters for what comes now."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
+from app.db.engine import ReadSession
 from app.db.normalized_data import read_current, read_differing
 from app.db.raw_data import has_set_aside, read_payloads, read_set_aside_since, read_unloaded
-from app.db.transactions import Transactions
 from app.land import Landed
 from app.load import StagedBatch
 from app.pipeline.known import drop_known_versions, reopen, unchanged_rows
@@ -15,18 +16,21 @@ from app.sources.resource import ResourceSpec
 class Held:
     """
     Args:
+        reading: opens a session that sees what the batches before have written.
         fresh: as far as is known there are no rows of this source.
     """
 
-    def __init__(self, source: ResourceSpec, transactions: Transactions, *, fresh: bool) -> None:
+    def __init__(
+        self, source: ResourceSpec, reading: Callable[[], AbstractAsyncContextManager[ReadSession]], *, fresh: bool
+    ) -> None:
         self.fresh = fresh
         self._source = source
-        self._transactions = transactions
+        self._reading = reading
         self._has_set_aside = False
         """Records were rejected or filtered, by this run or before."""
 
     async def open(self) -> None:
-        async with self._transactions.reading() as session:
+        async with self._reading() as session:
             self._has_set_aside = await has_set_aside(session, kind=self._source.raw_kind, source=self._source.name)
 
     async def compare(self, landed: Landed, *, anew: bool) -> tuple[Landed, dict[str, CurrentRow]]:
@@ -39,7 +43,7 @@ class Held:
         if self.fresh:
             return landed, {}
         name = self._source.name
-        async with self._transactions.reading() as session:
+        async with self._reading() as session:
             if landed.is_plain and not anew and not self._has_set_aside:
                 found = await read_differing(session, source=name, source_ids=landed.plain_ids, hashes=landed.hashes)
                 different = landed.only(list(found))
@@ -70,7 +74,7 @@ class Held:
             return {}
         name, kind = self._source.name, self._source.raw_kind
         payloads: dict[int, str] = {}
-        async with self._transactions.reading() as session:
+        async with self._reading() as session:
             if versions:
                 known = await read_unloaded(session, kind=kind, source=name, versions=versions)
                 drop_known_versions(staged, known, current)

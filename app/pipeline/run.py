@@ -82,6 +82,8 @@ async def run_source(
                 work.snapshot = Snapshot(run, transactions)
                 await work.snapshot.open()
             await while_leased(work.pump(), run, database)
+        if order.source.webhook is not None and run.counts.written:
+            run.findings.append({"code": "not_delivered", "rows": run.counts.written})
         run.evidence = await gather_evidence(run, database)
     return run.report
 
@@ -110,7 +112,7 @@ class _Work:
         """One batch at a time takes ids: one that is to be written again is staged beside the next."""
         # With no rows of this source there is nothing to look up; a key that comes twice is met by KeyTakenError
         fresh = run.checkpoint.row_count == 0 and not transactions.altogether
-        self._held = Held(run.source, transactions, fresh=fresh)
+        self._held = Held(run.source, transactions.reading, fresh=fresh)
         self._waiting: Mapping[str, Any] = {"keys": []}
         """Rows that a pass missed, and that nobody has decided about."""
         self._body_bytes = run.checkpoint.cursor.byte_offset

@@ -151,6 +151,7 @@ class _Staging:
             page=_pick(landed.pages, indexes),
             position=_pick(landed.positions, indexes),
             notes=notes,
+            delivery_key=_pick(landed.delivery_keys, indexes) if landed.delivery_keys else [],
         )
 
     def _settle(self, index: int, at: int, source_id: str, normalized: Normalized) -> None:
@@ -274,14 +275,13 @@ class _Staging:
         index: int,
         disposition: Disposition,
         *,
-        raw_id: int | None = None,
         rejection: Rejection | None = None,
         notes: tuple[Note, ...] = (),
     ) -> int:
         landed = self._landed
         source_id = landed.source_ids[index]
         payload, encoding = storable(landed.payloads[index], kind=self._rules.kind)
-        raw_id = self._rules.take_raw_ids(1)[0] if raw_id is None else raw_id
+        raw_id = self._rules.take_raw_ids(1)[0]
         self._raw_rows.append(
             RawRow(
                 id=raw_id,
@@ -295,14 +295,14 @@ class _Staging:
                 rejection=rejection,
                 notes=notes,
                 supersedes=self._superseded(source_id),
+                delivery_key=landed.delivery_keys[index] if landed.delivery_keys else None,
             )
         )
         return raw_id
 
     def _superseded(self, source_id: str | None) -> int | None:
-        if source_id is None:
-            return None
-        earlier, there = self._pending.get(source_id), self._current.get(source_id)
+        key = source_id or ""  # which no record has
+        earlier, there = self._pending.get(key), self._current.get(key)
         return earlier.raw_id if earlier else there.raw_id if there else None
 
 

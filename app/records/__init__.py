@@ -39,6 +39,7 @@ from app.records.rows import (
 )
 from app.records.runs import (
     BY_HAND,
+    HOOK,
     BackfillRange,
     Checkpoint,
     ColumnFault,
@@ -55,6 +56,7 @@ from app.records.runs import (
 __all__ = [
     "BY_HAND",
     "FINGERPRINT",
+    "HOOK",
     "KEPT_REQUESTS",
     "KEY_TAKEN",
     "SAMPLES",

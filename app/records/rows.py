@@ -62,6 +62,8 @@ class PlainRawRows:
     position: list[int] = field(default_factory=list)
     notes: list[tuple[Note, ...] | None] = field(default_factory=list)
     """Empty when no row has any."""
+    delivery_key: list[str | None] = field(default_factory=list)
+    """The same."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -97,6 +99,7 @@ class RawRow(NamedTuple):
     notes: tuple[Note, ...] = ()
     supersedes: int | None = None
     """The raw row that was this record's current version before."""
+    delivery_key: str | None = None
 
 
 VersionKey = tuple[str | None, bytes]

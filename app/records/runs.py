@@ -12,9 +12,11 @@ RunStatus = Literal[
     "queued", "running", "succeeded", "partial", "suspect", "failed", "cancelled", "interrupted", "crashed"
 ]
 Outcome = Literal["changed", "no_new_data", "not_modified", "empty"]
-Trigger = Literal["schedule", "command", "replay", "backfill", "refresh", "checkpoint", "approval"]
-BY_HAND: Final[tuple[Trigger, ...]] = ("replay", "checkpoint", "approval")
+Trigger = Literal["schedule", "command", "replay", "backfill", "refresh", "checkpoint", "approval", "hook"]
+BY_HAND: Final[tuple[Trigger, ...]] = ("replay", "checkpoint", "approval", "hook")
 """They ask no source for anything: alone they are no tick."""
+HOOK: Final = "hook:"
+"""Begins the partition of runs that take what is delivered: there may be one in each process, beside any other."""
 RefreshScope = Literal["data", "state", "all"]
 """
 state: what was learned about the source is forgotten. data: rows that it does not bring any more are deleted. all: both

@@ -109,6 +109,7 @@ def open_catalog(settings: Settings) -> Catalog:
     disabled: list[ResourceSpec] = []
     wrong: list[WrongFile] = []
     places = {name: f"the built-in source {name}; see BUILT_IN_SOURCES" for name in settings.sources.built_in}
+    hooks: dict[str, str] = {}
     for path in _source_files(settings.sources.folder):
         faults: list[str] = []
         try:
@@ -118,7 +119,9 @@ def open_catalog(settings: Settings) -> Catalog:
             places[source.name] = str(path)
             found = partial(resolve, source, secrets=secrets, where=str(path))
             if source.enabled:
-                resources += found(folder=path.parent, settings=settings)
+                there = found(folder=path.parent, settings=settings)
+                faults += _hook_faults(there, hooks)
+                resources += there
             else:  # its files are not looked for: where they lie hinders nobody
                 disabled += found()
             disabled += found(selected=False)
@@ -183,6 +186,23 @@ def why_not(one: ResourceSpec) -> str:
     if not one.table.selected:
         return f"{one.name} is not selected: selected = false in {one.where}"
     return f"{one.source} is disabled: enabled = false in {one.where}"
+
+
+def _hook_faults(specs: Iterable[ResourceSpec], taken: dict[str, str]) -> Iterator[str]:
+    """Why nobody could deliver: a path that another resource has, a secret that is not there or empty."""
+    for spec in specs:
+        if (webhook := spec.webhook) is None:
+            continue
+        key = f"{spec.where}: {spec.resource}.webhook"
+        if webhook.path in taken:
+            yield f"{key}.path: /hooks/{webhook.path} is taken by {taken[webhook.path]}"
+        taken[webhook.path] = spec.name
+        for reference in webhook.secrets:
+            try:
+                if not spec.secrets.fill(reference).strip():
+                    yield f"{key}.verify: the secret behind {reference} is empty"
+            except ConfigError as error:
+                yield str(error)
 
 
 def _source_files(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.errors import ConfigError
 from app.sources.advice import ADAPTER, explain
 from app.sources.tables import AnySource
-from app.sources.words import FREE, NOT_YET, translate
+from app.sources.words import translate
 
 _NAME: Final = re.compile(r"""^[ \t]*name[ \t]*=[ \t]*["']([\w-]+)["']""", re.MULTILINE)
 """Above the first table of a file that is no TOML."""
@@ -62,9 +62,6 @@ def read_source(tree: dict[str, Any], *, where: str, hints: list[str] | None = N
         raise ConfigError(f"{where}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{where}: its tables are too deep") from None
-    refused = list(_not_built(tree))
-    if refused:
-        raise ConfigError("\n".join(f"{where}: {line}" for line in refused))
     try:
         source = ADAPTER.validate_python(tree)
     except ValidationError as error:
@@ -82,7 +79,7 @@ def json_schema() -> dict[str, Any]:
     schema = ADAPTER.json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A source of etl-river"
-    for table in ("RestSource", "CsvSource", "RssSource"):
+    for table in ("RestSource", "CsvSource", "RssSource", "WebhookSource"):
         resource = schema["$defs"][table]["properties"]["resources"]["items"]["$ref"].rpartition("/")[2]
         defaults = {**schema["$defs"][resource], "required": [], "title": "Defaults of its resources"}
         schema["$defs"][table]["properties"]["resource_defaults"] = defaults
@@ -121,18 +118,3 @@ def _inherited(under: dict[str, Any], over: dict[str, Any]) -> Iterator[str]:
 
 def _are_one_table(below: Any, value: Any) -> bool:
     return isinstance(below, dict) and isinstance(value, dict) and value.get("type") in {None, below.get("type")}
-
-
-def _not_built(tree: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    if isinstance(tree, list):
-        for item in tree:
-            yield from _not_built(item, path)
-    if not isinstance(tree, dict):
-        return
-    for key, value in tree.items():
-        here = ".".join((*path, key))
-        for known in (here, f"{here}={value}"):
-            if known in NOT_YET:
-                yield f"{known.replace('=', ' = ')}: {NOT_YET[known]} is not built yet; leave it out"
-        if key not in FREE:
-            yield from _not_built(value, (*path, key))

@@ -13,8 +13,9 @@ from app.errors import ConfigError
 from app.records import BackfillRange, RawKind, RefreshScope
 from app.sources.limits import RateLimit, Retry
 from app.sources.rest import parent_fields
-from app.sources.tables import AnyResource, Client, CsvResource, RestResource, RssResource, Schedule
+from app.sources.tables import AnyResource, Client, CsvResource, RestResource, RssResource, Schedule, WebhookResource
 from app.sources.values import Spec, fill
+from app.sources.webhook import WebhookSpec
 
 SHORTEST_HIDDEN: Final = 4
 """Characters; to hide shorter ones would garble every message."""
@@ -104,7 +105,19 @@ class ResourceSpec:
     def raw_kind(self) -> RawKind:
         if isinstance(self.table, RssResource):
             return "feed"
+        if isinstance(self.table, WebhookResource):
+            return "hook"
         return "csv" if isinstance(self.table, CsvResource) else "rest"
+
+    @property
+    def is_pushed(self) -> bool:
+        """It is delivered, and never asked for."""
+        return isinstance(self.table, WebhookResource)
+
+    @property
+    def webhook(self) -> WebhookSpec | None:
+        """Where deliveries for it come in."""
+        return self.table.webhook if isinstance(self.table, RestResource | WebhookResource) else None
 
     @property
     def body_url(self) -> str | None:
@@ -162,6 +175,8 @@ class ResourceSpec:
             asked = _said(self.table, include={"file", "format"})
         elif isinstance(self.table, RssResource):
             asked = _said(self.table, include={"feed"})
+        elif isinstance(self.table, WebhookResource):
+            asked = {}
         else:
             asked = _said(self.table.endpoint, exclude={"response_actions", "headers"})
         if self.parent_table is not None:

@@ -15,6 +15,7 @@ from app.sources.mapping import ContractSpec, Deletes, Expect, Filter, Mapping
 from app.sources.paginators import PaginatorSpec
 from app.sources.rest import Endpoint, parent_fields
 from app.sources.values import Duration, Spec, check_timezone, refuse_literals
+from app.sources.webhook import WebhookSpec
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
 
@@ -108,6 +109,7 @@ class _Resource(Spec):
 
 class RestResource(_Resource):
     endpoint: Endpoint = Field(default_factory=Endpoint)
+    webhook: WebhookSpec | None = Field(None, description="Push for speed, beside polling for truth.")
 
     @model_validator(mode="after")
     def _whole_passes_are_not_incremental(self) -> Self:
@@ -138,7 +140,20 @@ class RssResource(_Resource):
         return self
 
 
-AnyResource = RestResource | CsvResource | RssResource
+class WebhookResource(_Resource):
+    webhook: WebhookSpec
+
+    @model_validator(mode="after")
+    def _deliveries_are_no_passes(self) -> Self:
+        if self.is_whole:
+            key = 'write_disposition = "replace"' if self.is_replaced else 'deletes.detect = "snapshot"'
+            raise ValueError(f"{key} needs passes that bring everything; a webhook delivers one by one")
+        if self.expect.model_fields_set:
+            raise ValueError("expect judges passes over a source; deliveries are none: leave it out")
+        return self
+
+
+AnyResource = RestResource | CsvResource | RssResource | WebhookResource
 
 
 class _Source(Spec):
@@ -213,6 +228,20 @@ class RssSource(_Source):
         return self
 
 
-AnySource = RestSource | CsvSource | RssSource
+class WebhookSource(_Source):
+    type: Literal["webhook"]
+    resources: Annotated[tuple[WebhookResource, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _nobody_is_asked(self) -> Self:
+        for name in ("client", "retry"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name} means nothing for a webhook: it asks nobody; leave it out")
+        if self.schedule.model_fields_set - {"max_staleness"}:
+            raise ValueError("schedule: a webhook is not run, it is delivered to; only max_staleness means something")
+        return self
+
+
+AnySource = RestSource | CsvSource | RssSource | WebhookSource
 SourceTable = Annotated[AnySource, Field(discriminator="type")]
 """A whole source file."""

@@ -1,4 +1,4 @@
-"""The words of other tools, for those who come from there; and those of ours that are not built yet."""
+"""The words of other tools, for those who come from there."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -100,12 +100,6 @@ TYPES: Final[Mapping[str, str]] = {
     "feed": "rss",
 }
 """Other names of a `type`, and ours."""
-
-NOT_YET: Final[Mapping[str, str]] = {
-    "resources.webhook": "webhooks",
-    "type=webhook": "webhooks",
-}
-"""Keys (or key=value) of the published format that are refused by name for now."""
 
 FREE: Final = {"params", "headers", "json", "data", "partitions", "value"}
 """Tables whose keys are the user's own."""

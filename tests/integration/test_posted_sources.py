@@ -121,7 +121,6 @@ async def test_a_child_is_asked_for_with_its_parents_first_record(
     ("changed", "where", "fault"),
     [
         ({"url_base": "https://x.example"}, "url_base", "here client.base_url"),
-        ({"type": "webhook"}, "type = webhook", "not built yet"),
         ({"resources": []}, "resources", "at least 1"),
         (
             {"client": {"base_url": "https://x.example", "auth": {"type": "bearer", "token": "clear"}}},

@@ -4,7 +4,6 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -16,7 +15,7 @@ from app.sources.paginators import Auto
 from app.sources.reading import json_schema, read_source
 from app.sources.resource import Secrets
 from app.sources.tables import AnySource, CsvResource, RestResource
-from app.sources.words import ALIASES, ELSEWHERE, NOT_YET, VALUES
+from app.sources.words import ALIASES, ELSEWHERE, VALUES
 from tests.source_files import EXAMPLES
 
 REST = """
@@ -49,20 +48,9 @@ def fault(text: str) -> str:
     return str(caught.value)
 
 
-def built(tree: Any, path: tuple[str, ...] = ()) -> Any:
-    """The tree without the keys that are not built yet."""
-    if isinstance(tree, list):
-        return [built(item, path) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    here = {key: ".".join((*path, key)) for key in tree}
-    kept = [key for key in tree if not {here[key], f"{here[key]}={tree[key]}"} & NOT_YET.keys()]
-    return {key: built(tree[key], (*path, key)) for key in kept}
-
-
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_of_the_manual_are_read(name: str) -> None:
-    source = read_source(built(tomllib.loads(EXAMPLES[name])), where=name)
+    source = read_source(tomllib.loads(EXAMPLES[name]), where=name)
 
     assert [resource.primary_key for resource in source.resources]
     assert all(resource.mapping.source_id for resource in source.resources)
@@ -71,7 +59,7 @@ def test_the_examples_of_the_manual_are_read(name: str) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_fit_the_published_schema(name: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    tree = built(tomllib.loads(EXAMPLES[name]))
+    tree = tomllib.loads(EXAMPLES[name])
     # As an editor sees it: TOML's datetimes are texts there
     plain = json.loads(json.dumps(tree, default=lambda value: value.isoformat()))
 
@@ -220,28 +208,6 @@ def test_a_missing_secret_is_named_with_both_of_its_places() -> None:
 
     with pytest.raises(ConfigError, match=r"s\.toml: there is no secret A; .*ETL_SECRET_A.*/run/secrets/A"):
         secrets.fill("{secrets.A}")
-
-
-NOT_BUILT = {
-    "schedule.max_staleness": rest() + '\n[schedule]\nmax_staleness = "PT1H"\n',
-    "resources.endpoint.incremental.range_start": rest(
-        endpoint='incremental = { cursor_path = "a", range_start = "open" }'
-    ),
-    "type=webhook": rest().replace("rest_api", "webhook"),
-}
-
-
-@pytest.mark.parametrize("key", NOT_YET)
-@pytest.mark.parametrize("place", ["resources", "resource_defaults"])
-def test_what_is_not_built_yet_is_refused_by_name(key: str, place: str) -> None:
-    text = NOT_BUILT.get(key)
-    if text is None:
-        *tables, last = key.removeprefix("resources.").split("=")[0].split(".")
-        value = json.dumps(key.partition("=")[2]) if "=" in key else "1"
-        line = f"{last} = {value}" if not tables else f"{tables[0]} = {{ {last} = {value} }}"
-        text = rest(resource=line) if place == "resources" else rest() + f"\n[resource_defaults]\n{line}\n"
-
-    assert f"{key.replace('=', ' = ')}: {NOT_YET[key]} is not built yet" in fault(text)
 
 
 def test_defaults_are_merged_table_by_table() -> None:

@@ -1,0 +1,114 @@
+"""`POST /hooks/{path}`: what a sender delivers, answered once it is stored."""
+
+import asyncio
+import time
+import zlib
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Final
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+
+from app.api.problems import ProblemError, problem_responses
+from app.errors import StoreError
+from app.extract.webhook import ForgedError
+from app.operations.hooks import Hooks
+from app.pipeline.hooks import Delivery
+
+log = structlog.get_logger()
+
+router = APIRouter(tags=["hooks"])
+
+BODY_SECONDS: Final = 30.0
+"""For a body to come."""
+STORE_SECONDS: Final = 25.0
+"""Senders wait 15 to 30 s; then they try again, and what was stored meanwhile is known again."""
+RETRY_SECONDS: Final = 5
+_WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {}}, "*/*": {"schema": {}}}}
+}
+
+
+@router.post(
+    "/hooks/{path}",
+    response_class=Response,
+    status_code=HTTPStatus.ACCEPTED,
+    openapi_extra=_BODY,
+    responses=problem_responses(
+        _400="The body is not what its Content-Encoding says.",
+        _401="It is not proven who sent it, or it is too old.",
+        _404="No source takes deliveries there.",
+        _408="The body came too slowly.",
+        _413="The body is larger than `max_body_bytes`.",
+        _415="A Content-Encoding that is not known here.",
+        _429="More than the source's rate limit.",
+        _503="It could not be stored; deliver it again.",
+    ),
+)
+async def receive(path: str, request: Request) -> Response:
+    """
+    Take a delivery, if its signature is right. The answer comes after it is committed (`respond` of the webhook).
+
+    A delivery that was stored before is answered alike, and stored once.
+    """
+    hooks: Hooks = request.app.state.hooks
+    hook = hooks.find(path)
+    if hook is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "no source takes deliveries there")
+    headers = request.headers.raw
+    body = await _read_body(request, headers, max_bytes=hook.webhook.max_body_bytes)
+    try:
+        key = hook.verifier.verify(headers, body, now=time.time())
+    except ForgedError as error:
+        log.warning("delivery_refused", path=path, reason=str(error))
+        raise ProblemError(HTTPStatus.UNAUTHORIZED, str(error)) from None
+    if hook.bucket is not None and (wait := hook.bucket.wait_seconds()):
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS, "more than the source's rate_limit", headers={"Retry-After": str(ceil(wait))}
+        )
+    if hook.bucket is not None:
+        hook.bucket.take()
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            await hook.receiver.deliver(Delivery(body, key))
+    except (StoreError, TimeoutError) as error:
+        reason = error.reason if isinstance(error, StoreError) else "it took too long"
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"it could not be stored: {reason}; deliver it again",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        ) from error
+    return Response(status_code=hook.webhook.respond)
+
+
+async def _read_body(request: Request, headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> bytes:
+    """
+    Raises:
+        ProblemError: 413 as soon as it is too large, decompressed; 400, 408 or 415.
+    """
+    encodings = b",".join(value for name, value in headers if name == b"content-encoding").strip().lower()
+    bits = _WINDOW_BITS.get(encodings)
+    if encodings not in {b"", b"identity"} and bits is None:
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding: gzip, deflate or none")
+    unpack = None if bits is None else zlib.decompressobj(bits)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                # One byte more than may be, and it is known to be too much
+                body += part if unpack is None else unpack.decompress(part, max_bytes + 1 - len(body))
+                if len(body) > max_bytes:
+                    raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a delivery has at most {max_bytes} bytes")
+    except zlib.error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is not what its Content-Encoding says") from None
+    except TimeoutError:
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_SECONDS:g} s") from None
+    except ClientDisconnect:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the sender left") from None
+    if unpack is not None and not unpack.eof:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body ends within its Content-Encoding")
+    return bytes(body)

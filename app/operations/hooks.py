@@ -1,0 +1,95 @@
+"""Where deliveries come in: each path with its verifier, its limit and its receiver, for as long as a service runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import structlog
+
+from app.errors import EtlError
+from app.extract.limits import Bucket
+from app.extract.webhook import Verifier
+from app.pipeline.hooks import Receiver
+from app.pipeline.ledger import RunOrder
+from app.pipeline.replay import needs_replay, replay_source
+from app.resources import Resources
+from app.sources.resource import ResourceSpec
+from app.sources.webhook import WebhookSpec
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    webhook: WebhookSpec
+    verifier: Verifier
+    receiver: Receiver
+    bucket: Bucket | None
+    """None: as fast as they come."""
+
+
+class Hooks:
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._hooks: dict[str, Hook] = {}
+
+    def find(self, path: str) -> Hook | None:
+        return self._hooks.get(path)
+
+    def open(self) -> None:
+        """Begin to receive, for each resource that is delivered to; one that cannot be hinders no other."""
+        for spec in self._resources.catalog:
+            if spec.webhook is None:
+                continue
+            try:
+                hook = _open(spec, spec.webhook, self._resources)
+            except EtlError as error:
+                log.error("hook_not_opened", source=spec.name, path=spec.webhook.path, reason=str(error))
+                continue
+            self._hooks[spec.webhook.path] = hook
+
+    async def close(self) -> None:
+        hooks, self._hooks = list(self._hooks.values()), {}
+        await asyncio.gather(*(hook.receiver.close() for hook in hooks))
+
+    async def renew(self) -> None:
+        """Rows that another mapping made are made anew from raw: nobody runs what is delivered."""
+        resources = self._resources
+        for spec in [spec for spec in resources.catalog if spec.is_pushed]:
+            try:
+                if await resources.prepare_schema() and await needs_replay(spec, resources.database):
+                    order = RunOrder(spec, uuid4(), "replay", resources.settings.schedule.lease_seconds)
+                    await replay_source(order, database=resources.database, presence=resources.presence)
+            except EtlError as error:
+                log.warning("replay_failed", source=spec.name, reason=str(error))
+
+
+def _open(spec: ResourceSpec, webhook: WebhookSpec, resources: Resources) -> Hook:
+    """
+    Raises:
+        ConfigError: its mapping cannot work, or a secret is not there.
+    """
+    limit = spec.rate_limit
+    bucket = None
+    if limit is not None and spec.is_pushed:
+        bucket = Bucket(requests=limit.requests, per_seconds=limit.per, burst=limit.burst or limit.requests)
+    verifier = Verifier(webhook, spec.secrets)
+    interval = resources.settings.schedule.interval_seconds
+    receiver = Receiver(spec, resources.database, resources.presence, interval_seconds=interval)
+    return Hook(webhook, verifier, receiver, bucket)
+
+
+@asynccontextmanager
+async def receiving(resources: Resources) -> AsyncIterator[Hooks]:
+    """While the block runs; what was taken by its end is written."""
+    hooks = Hooks(resources)
+    hooks.open()
+    renewing = asyncio.create_task(hooks.renew(), name="hooks' replays")
+    try:
+        yield hooks
+    finally:
+        renewing.cancel()
+        await asyncio.wait({renewing})
+        await hooks.close()

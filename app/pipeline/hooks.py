@@ -1,0 +1,303 @@
+"""
+What is delivered → the tables, many deliveries in one transaction; each is answered once that is committed.
+
+While one batch is written the next deliveries wait together: the busier the senders, the larger the batches.
+No lease is needed: there may be a receiver in each process, and a run that reads the source beside them.
+"""
+
+import asyncio
+import json
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from uuid import uuid4
+
+import structlog
+
+from app.clock import monotonic
+from app.db import checkpoints, runs
+from app.db.engine import Database, ReadSession, WriteSession
+from app.db.errors import ContendedError, KeyTakenError
+from app.db.ids import normalized_ids, raw_ids
+from app.db.locks import Presence, take_turn
+from app.db.raw_data import known_deliveries
+from app.errors import EtlError, StoreError, StoreUnavailableError
+from app.extract.json_records import add_record, check_end, decode, scan, skip
+from app.land import Landed, land
+from app.load import StagedBatch, load_batch
+from app.normalize.rows import Normalizer, open_normalizer
+from app.pipeline.held import Held
+from app.pipeline.staging import StagingRules, stage
+from app.records import HOOK, Checkpoint, Counts, Cursor, Records, Rejection, Traffic
+from app.sources.resource import ResourceSpec
+
+log = structlog.get_logger()
+
+MAX_DELIVERIES: Final = 1_000
+"""Of one transaction."""
+MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+WRITE_ATTEMPTS: Final = 5
+BEAT_SECONDS: Final = 5.0
+_NOT_JSON: Final = Rejection("not_json", None, "the body is no JSON; it is kept as a JSON string")
+
+
+class Delivery(NamedTuple):
+    body: bytes
+    key: str | None
+    """By which it is known again; None: by nothing."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    delivery: Delivery
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """The run that is open: one row in etl_runs for all that comes within an interval."""
+
+    run_id: int
+    checkpoint: Checkpoint
+    ends_at: float
+    counts: Counts = field(default_factory=Counts)
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+class Receiver:
+    """
+    Takes the deliveries of one resource, from `open` to `close`.
+
+    Args:
+        interval_seconds: how long one run lasts.
+    """
+
+    def __init__(self, spec: ResourceSpec, database: Database, presence: Presence, *, interval_seconds: float) -> None:
+        assert spec.webhook is not None
+        self.spec = spec
+        self._webhook = spec.webhook
+        self._database = database
+        self._presence = presence
+        self._interval = interval_seconds
+        self._normalizer: Normalizer = open_normalizer(spec, {})
+        self._raw_ids, self._row_ids = raw_ids(database), normalized_ids(database)
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._run: _Run | None = None
+        self._writing = asyncio.create_task(self._write_all(), name=f"hook {spec.name}")
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """
+        Returns once it is committed.
+
+        Raises:
+            StoreError: it is not, and the sender should try again.
+        """
+        full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
+        if full or self._closing:
+            reason = "the service is stopping" if self._closing else "as many deliveries wait as may"
+            raise StoreUnavailableError(f"/hooks/{self._webhook.path}: {reason}", reason=reason)
+        waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._waiting_bytes += len(delivery.body)
+        self._arrived.set()
+        await waiting.done
+
+    async def close(self) -> None:
+        """What waits is written first; the run is closed."""
+        self._closing = True
+        self._arrived.set()
+        await self._writing
+
+    async def _write_all(self) -> None:
+        while not self._closing or self._waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                taken, self._waiting = self._waiting[:MAX_DELIVERIES], self._waiting[MAX_DELIVERIES:]
+                self._waiting_bytes -= sum(len(one.delivery.body) for one in taken)
+                await self._write_and_answer(taken)
+            await self._keep_run()
+        await self._close_run()
+
+    async def _write_and_answer(self, taken: list[_Waiting]) -> None:
+        error: EtlError | None = None
+        try:
+            await self._write([one.delivery for one in taken])
+        except EtlError as expected:
+            error = expected
+            log.warning("deliveries_not_stored", source=self.spec.name, deliveries=len(taken), reason=str(expected))
+        except Exception as bug:
+            error = StoreError(f"unexpected {type(bug).__name__}; the log has the traceback")
+            log.exception("deliveries_not_stored", source=self.spec.name, deliveries=len(taken))
+        for one in taken:
+            if one.done.done():
+                continue  # its sender left
+            if error is None:
+                one.done.set_result(None)
+            else:
+                one.done.set_exception(error)
+
+    async def _write(self, deliveries: list[Delivery]) -> None:
+        attempt = 1
+        while True:
+            run = self._run = self._run or await self._open_run()
+            try:
+                await self._write_once(deliveries, run)
+            except (KeyTakenError, ContendedError) as error:
+                if attempt == WRITE_ATTEMPTS:
+                    raise
+                log.info("batch_again", attempt=attempt, records=len(deliveries), reason=str(error))
+                await asyncio.sleep(0.02 * attempt)
+                attempt += 1
+            else:
+                return
+
+    async def _write_once(self, deliveries: list[Delivery], run: _Run) -> None:
+        spec = self.spec
+        await self._raw_ids.reserve(len(deliveries))
+        await self._row_ids.reserve(len(deliveries))
+        async with self._database.write() as session:
+            # One after another: two writers of one key would each take the same row for the current one
+            await take_turn(session, f"hook {spec.name}")
+            new = await self._drop_known(session, deliveries)
+            page = run.counts.pages + 1
+            landed = await asyncio.to_thread(self._land, new, page)
+            staged = await self._stage(session, landed)
+            counts = await load_batch(
+                session,
+                staged,
+                kind="hook",
+                source=spec.name,
+                run_id=run.run_id,
+                hard_deletes=spec.table.deletes.mode == "hard",
+            )
+            again = len(deliveries) - len(new)
+            counts.extracted += again
+            counts.duplicate += again
+            await runs.add_counts(session, run.run_id, counts)
+            await checkpoints.count_delivered(
+                session,
+                source=spec.name,
+                resource=spec.resource,
+                new_rows=staged.net_rows,
+                wrote=staged.wrote,
+                as_of=spec.is_pushed,
+            )
+        run.counts.add(counts)
+        run.traffic.requests += len(deliveries)
+        run.traffic.bytes_received += sum(len(delivery.body) for delivery in deliveries)
+
+    async def _drop_known(self, session: WriteSession, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without those that were landed before, and those that come twice here."""
+        keys = [delivery.key for delivery in deliveries if delivery.key is not None]
+        seconds = self._webhook.dedupe.retention
+        known: set[str] = set()
+        if keys:
+            known = await known_deliveries(session, source=self.spec.name, keys=keys, retention_seconds=seconds)
+        new: list[Delivery] = []
+        for delivery in deliveries:
+            if delivery.key is None or delivery.key not in known:
+                new.append(delivery)
+            if delivery.key is not None:
+                known.add(delivery.key)
+        return new
+
+    def _land(self, deliveries: list[Delivery], page: int) -> Landed:
+        landed = land([(page, read_deliveries(deliveries))], read_keys=self._normalizer.read_keys)
+        landed.delivery_keys = [delivery.key for delivery in deliveries]
+        return landed
+
+    async def _stage(self, session: WriteSession, landed: Landed) -> StagedBatch:
+        if not landed:
+            return StagedBatch(Counts(pages=1))
+        rules = StagingRules(
+            normalizer=self._normalizer,
+            kind="hook",
+            remap=False,
+            append=self.spec.table.write_disposition == "append",
+            trusted=False,
+            take_raw_ids=self._raw_ids.take,
+            take_row_ids=self._row_ids.take,
+        )
+        held = Held(self.spec, lambda: nullcontext(ReadSession(session)), fresh=False)
+        await held.open()
+        _, current = await held.compare(landed, anew=True)
+        staged = await asyncio.to_thread(stage, landed, current, rules=rules, pages=1)
+        await held.settle(staged, current, replaced={})
+        return staged
+
+    async def _open_run(self) -> _Run:
+        spec = self.spec
+        checkpoint = Checkpoint(
+            spec.name, spec.resource, self._presence.holder, 0, 0, 0, Cursor(), {}, None, None, None
+        )
+        hashes = {"request_hash": spec.request_hash, "mapping_hash": spec.mapping_hash}
+        async with self._database.write() as session:
+            await checkpoints.ensure_checkpoint(session, source=spec.name, resource=spec.resource, hashes=hashes)
+            run_id = await runs.open_run(
+                session,
+                checkpoint,
+                tick_id=uuid4(),
+                trigger="hook",
+                partition=f"{HOOK}{self._presence.holder}",
+            )
+        log.info("run_started", source=spec.name, run_id=run_id, resource=spec.resource, trigger="hook")
+        return _Run(run_id, checkpoint, monotonic() + self._interval)
+
+    async def _keep_run(self) -> None:
+        if self._run is None:
+            return
+        if monotonic() >= self._run.ends_at:
+            await self._close_run()
+            return
+        with suppress(StoreError):
+            async with self._database.write() as session:
+                await runs.beat(session, self._run.run_id)
+
+    async def _close_run(self) -> None:
+        run, self._run = self._run, None
+        if run is None:
+            return
+        balanced = run.counts.balanced
+        try:
+            async with self._database.write() as session:
+                await runs.close_run(
+                    session,
+                    run.run_id,
+                    status="succeeded" if balanced else "failed",
+                    outcome="changed" if run.counts.written else "no_new_data",
+                    traffic=run.traffic,
+                    error_class=None if balanced else "system_error",
+                    error_message=None if balanced else "records delivered are not all accounted for",
+                    input={},
+                    findings=[],
+                    profile={"mapping": self.spec.mapping_hash},
+                    request_ledger={},
+                )
+        except StoreError as error:
+            # Without a sign of life it will be closed as crashed
+            log.warning("run_not_closed", source=self.spec.name, run_id=run.run_id, reason=str(error))
+        else:
+            log.info("run_finished", source=self.spec.name, run_id=run.run_id, extracted=run.counts.extracted)
+
+
+def read_deliveries(deliveries: list[Delivery]) -> Records:
+    """Each body is one record, exactly as it came; what is no JSON is rejected, as a JSON string."""
+    records = Records()
+    for position, delivery in enumerate(deliveries, 1):
+        text = decode(delivery.body)
+        try:
+            begin = skip(text, 0)
+            value, end = scan(text, begin)
+            check_end(text, end)
+        except (ValueError, StopIteration, RecursionError):
+            records.append(json.dumps(text), position, None, _NOT_JSON)
+        else:
+            add_record(records, text, value, position=position)
+    return records

@@ -1,0 +1,98 @@
+"""What a sender delivers, and how it proves who it is: `webhook` of a resource."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.sources.values import Duration, SecretRef, Spec, placeholders
+
+SIGNED: Final = frozenset({"id", "timestamp", "body"})
+"""What `signed_payload` may name."""
+
+
+class StandardWebhooks(Spec):
+    """Headers `webhook-id`, `webhook-timestamp` and `webhook-signature`, as Standard Webhooks 1.0 has them."""
+
+    type: Literal["standard_webhooks"]
+    secret: SecretRef = Field(description="Base64, with or without the prefix whsec_.")
+    previous_secret: SecretRef | None = Field(None, description="Still good, while senders change over.")
+    tolerance: Duration = Field("PT5M", validate_default=True, description="Older or newer than this: refused.")
+
+
+class HmacSpec(Spec):
+    """A keyed hash (RFC 2104) of the body, or of what `signed_payload` says, in one header."""
+
+    type: Literal["hmac"]
+    header: str = Field(min_length=1, max_length=200, description="For example X-Hub-Signature-256.")
+    prefix: str = Field("", description="Before the signature, for example sha256=.")
+    pairs: bool = Field(
+        default=False,
+        description="The header is Stripe's: t=TIMESTAMP,v1=SIGNATURE, more than one v1 while keys change.",
+    )
+    algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    secret: SecretRef
+    previous_secret: SecretRef | None = Field(None, description="Still good, while senders change over.")
+    timestamp_header: str | None = Field(None, description="What {timestamp} stands for: seconds since 1970.")
+    signed_payload: str = Field("{body}", description="What is signed: {id}, {timestamp}, {body}.")
+    tolerance: Duration = Field("PT5M", validate_default=True, description="Older or newer than this: refused.")
+
+    @model_validator(mode="after")
+    def _what_is_signed_is_known(self) -> Self:
+        named = set(placeholders(self.signed_payload))
+        if unknown := named - SIGNED:
+            raise ValueError(
+                f"signed_payload: {{{min(unknown)}}} means nothing here; there are {{id}}, {{timestamp}}, {{body}}"
+            )
+        if "body" not in named:
+            raise ValueError("signed_payload: without {body} anybody could change what is delivered")
+        if "timestamp" in named and self.timestamp_header is None and not self.pairs:
+            raise ValueError("signed_payload names {timestamp}: say in timestamp_header where it is")
+        if self.timestamp_header is not None and "timestamp" not in named:
+            raise ValueError(
+                "timestamp_header: a time that is not signed proves nothing; name {timestamp} in signed_payload"
+            )
+        if self.pairs and (self.prefix or self.timestamp_header):
+            raise ValueError("pairs: the header itself says the time, and has no prefix")
+        return self
+
+
+class BearerSpec(Spec):
+    """`Authorization: Bearer TOKEN`: whoever has the token may deliver anything; a signature is better."""
+
+    type: Literal["bearer"]
+    token: SecretRef
+    previous_token: SecretRef | None = Field(None, description="Still good, while senders change over.")
+
+
+VerifySpec = Annotated[StandardWebhooks | HmacSpec | BearerSpec, Field(discriminator="type")]
+
+
+class Dedupe(Spec):
+    id_header: str | None = Field(
+        None, description="The delivery's id. It counts where signed_payload names {id}; else the body's hash does."
+    )
+    body_hash: bool = Field(default=True, description="Without a signed id, the same body again is the same delivery.")
+    retention: Duration = Field("P7D", validate_default=True, description="So long a delivery is known again.")
+
+
+class WebhookSpec(Spec):
+    path: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$", description="Of POST /hooks/PATH.")
+    verify: VerifySpec
+    dedupe: Dedupe = Field(default_factory=Dedupe)
+    max_body_bytes: int = Field(1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Decompressed.")
+    respond: Literal[200, 201, 202, 204] = Field(202, description="To a delivery that is stored.")
+
+    @model_validator(mode="after")
+    def _ids_are_somewhere(self) -> Self:
+        if isinstance(self.verify, HmacSpec) and "{id}" in self.verify.signed_payload and self.dedupe.id_header is None:
+            raise ValueError("verify.signed_payload names {id}: say in dedupe.id_header where it is")
+        return self
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every reference that must lead to something."""
+        verify = self.verify
+        if isinstance(verify, BearerSpec):
+            return [ref for ref in (verify.token, verify.previous_token) if ref]
+        return [ref for ref in (verify.secret, verify.previous_secret) if ref]
