@@ -109,10 +109,12 @@ async def known_deliveries(
 ) -> set[str]:
     """Which of these deliveries were landed not longer ago than that; older ones lose their key, and are new again."""
     table = RawApiData
-    there = (table.source == source, table.delivery_key == any_(bindparam(None, keys, type_=ARRAY(Text))))
     is_old = table.extracted_at < func.now() - timedelta(seconds=retention_seconds)
-    await session.execute(update(table).where(*there, is_old).values(delivery_key=None))
-    return {key for key in (await session.execute(select(table.delivery_key).where(*there))).scalars() if key}
+    there = (table.source == source, table.delivery_key == any_(bindparam(None, keys, type_=ARRAY(Text))))
+    found = (await session.execute(select(table.delivery_key, is_old).where(*there))).all()
+    if any(old for _, old in found):
+        await session.execute(update(table).where(*there, is_old).values(delivery_key=None))
+    return {key for key, old in found if key is not None and not old}
 
 
 async def has_set_aside(session: ReadSession, *, kind: RawKind, source: str) -> bool:

@@ -18,15 +18,21 @@ class Held:
     Args:
         reading: opens a session that sees what the batches before have written.
         fresh: as far as is known there are no rows of this source.
+        wary: for all that is known, records were rejected or filtered before.
     """
 
     def __init__(
-        self, source: ResourceSpec, reading: Callable[[], AbstractAsyncContextManager[ReadSession]], *, fresh: bool
+        self,
+        source: ResourceSpec,
+        reading: Callable[[], AbstractAsyncContextManager[ReadSession]],
+        *,
+        fresh: bool,
+        wary: bool = False,
     ) -> None:
         self.fresh = fresh
         self._source = source
         self._reading = reading
-        self._has_set_aside = False
+        self._has_set_aside = wary
         """Records were rejected or filtered, by this run or before."""
 
     async def open(self) -> None:

@@ -7,9 +7,11 @@ No lease is needed: there may be a receiver in each process, and a run that read
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -33,12 +35,16 @@ from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 MAX_DELIVERIES: Final = 1_000
 """Of one transaction."""
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 WRITE_ATTEMPTS: Final = 5
 BEAT_SECONDS: Final = 5.0
+FEW: Final = 100
+"""Records of a few KB each that hold up the event loop for no more than some milliseconds."""
 _NOT_JSON: Final = Rejection("not_json", None, "the body is no JSON; it is kept as a JSON string")
 
 
@@ -167,7 +173,7 @@ class Receiver:
             await take_turn(session, f"hook {spec.name}")
             new = await self._drop_known(session, deliveries)
             page = run.counts.pages + 1
-            landed = await asyncio.to_thread(self._land, new, page)
+            landed = await _aside(len(new), self._land, new, page)
             staged = await self._stage(session, landed)
             counts = await load_batch(
                 session,
@@ -225,10 +231,9 @@ class Receiver:
             take_raw_ids=self._raw_ids.take,
             take_row_ids=self._row_ids.take,
         )
-        held = Held(self.spec, lambda: nullcontext(ReadSession(session)), fresh=False)
-        await held.open()
+        held = Held(self.spec, lambda: nullcontext(ReadSession(session)), fresh=False, wary=True)
         _, current = await held.compare(landed, anew=True)
-        staged = await asyncio.to_thread(stage, landed, current, rules=rules, pages=1)
+        staged = await _aside(len(landed), partial(stage, rules=rules, pages=1), landed, current)
         await held.settle(staged, current, replaced={})
         return staged
 
@@ -285,6 +290,11 @@ class Receiver:
             log.warning("run_not_closed", source=self.spec.name, run_id=run.run_id, reason=str(error))
         else:
             log.info("run_finished", source=self.spec.name, run_id=run.run_id, extracted=run.counts.extracted)
+
+
+async def _aside(size: int, work: Callable[..., T], *given: Any) -> T:
+    """In a thread, unless it is done sooner than a thread is found."""
+    return work(*given) if size <= FEW else await asyncio.to_thread(work, *given)
 
 
 def read_deliveries(deliveries: list[Delivery]) -> Records:
