@@ -10,8 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from app.cli.looks import check_lines, preview_lines
 from app.cli.output import to_json
 from app.cli.process import CONFIGURATION, run_async
+from app.cli.source_init import init
 from app.db import migrate
 from app.errors import ConfigError
 from app.extract.http import Fetcher
@@ -96,7 +98,7 @@ def check(names: Names = None, as_json: AsJson = False) -> int:
         print(to_json(reports))
     else:
         for report in reports:
-            print("\n".join(_as_text(report)))
+            print("\n".join(check_lines(report)))
     return CONFIGURATION if wrong else 0 if all(report.ok for report in reports) else 1
 
 
@@ -119,12 +121,7 @@ def preview(
         print(to_json(dict(found)))
         return CONFIGURATION if wrong else 0
     for name, shown in found:
-        print(f"{name}:")
-        for row in shown:
-            print(f"  {row.position}: {row.raw}")
-            print(f"     → {_outcome(row)}")
-            for note in row.notes:
-                print(f"       {note['field']}: {note['code']}, given {note['given']!r}")
+        print("\n".join(preview_lines(name, shown)))
     return CONFIGURATION if wrong else 0
 
 
@@ -188,31 +185,4 @@ def _with_origins(spec: ResourceSpec, settings: Settings) -> list[str]:
     return [f"{spec.name}: {spec.where}", *(f"  {text:<{width}}  {origin}" for text, origin in shown)]
 
 
-def _as_text(report: operations.Check) -> list[str]:
-    if not report.ok:
-        return [f"{report.name}: {report.error_class}: {report.error}"]
-    if not report.requests:
-        return [f"{report.name}: ok; it is delivered, and nobody was asked"]
-    lines = [
-        f"{report.name}: ok, {report.records} records on the first page{', more follow' if report.more_pages else ''}"
-    ]
-    lines += [f"  {key}: {value}" for key, value in report.found.items() if value is not None]
-    if report.keys_missing or report.keys_repeated:
-        lines.append(f"  keys: {report.keys_missing} missing, {report.keys_repeated} repeated")
-    for code, count in report.rejected.items():
-        lines.append(f"  would be rejected: {count} of {code}")
-    if report.filtered:
-        lines.append(f"  would be filtered: {report.filtered} of {report.records}")
-    if report.coerced:
-        lines.append(f"  coerced, with a note: {report.coerced}; `etl sources preview {report.name}` shows them")
-    if report.empty_columns:
-        lines.append(f"  no value in any record: {', '.join(report.empty_columns)}; is the path right?")
-    return lines
-
-
-def _outcome(row: operations.PreviewRow) -> str:
-    if row.rejection is not None:
-        return f"rejected: {row.rejection['code']} {row.rejection['field'] or ''} {row.rejection['detail']}"
-    if row.row is None:
-        return row.becomes
-    return json.dumps({"source_id": row.source_id, **row.row}, ensure_ascii=False)
+cli.command("init")(init)

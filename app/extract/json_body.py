@@ -187,7 +187,7 @@ def find_out(tree: Any, *, what: str) -> tuple[str, str]:
     Raises:
         SourceMalformedError: it could be in several places, or in none.
     """
-    lists = dict(_lists(tree))
+    lists = dict(record_lists(tree))
     if len(lists) == 1:
         path = next(iter(lists))
         return path, f"{path} is the only list of objects in the body"
@@ -210,7 +210,8 @@ def rank(path: str | None) -> int:
     return _NAMES.index(name) if name in _NAMES else len(_NAMES)
 
 
-def _lists(tree: Any, path: str = "", depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
+def record_lists(tree: Any, path: str = "", depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
+    """The lists of objects in a body, each with its dotted path."""
     if not isinstance(tree, dict) or depth == 0:
         return
     for key, value in tree.items():
@@ -222,7 +223,7 @@ def _lists(tree: Any, path: str = "", depth: int = 3) -> Iterator[tuple[str, lis
             and PLAIN.fullmatch(here)
         ):
             yield here, value
-        yield from _lists(value, here, depth - 1)
+        yield from record_lists(value, here, depth - 1)
 
 
 def nothing_at(selector: str, tree: Any) -> str:
