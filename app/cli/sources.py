@@ -13,6 +13,7 @@ import typer
 from app.cli.looks import check_lines, preview_lines
 from app.cli.output import to_json
 from app.cli.process import CONFIGURATION, run_async
+from app.cli.source_import import import_sources
 from app.cli.source_init import init
 from app.db import migrate
 from app.errors import ConfigError
@@ -186,3 +187,4 @@ def _with_origins(spec: ResourceSpec, settings: Settings) -> list[str]:
 
 
 cli.command("init")(init)
+cli.command("import")(import_sources)

@@ -145,7 +145,7 @@ def _api_key(spec: given.ApiKeyAuth, secrets: Secrets) -> _Stateless:
 
 def _basic(spec: given.HttpBasicAuth, secrets: Secrets) -> str:
     username = _checked(secrets, spec.username, "username", _USERNAME)
-    password = _checked(secrets, spec.password, "password", _PASSWORD)
+    password = _checked(secrets, spec.password, "password", _PASSWORD) if spec.password else ""
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 

@@ -30,7 +30,7 @@ class HttpBasicAuth(Spec):
 
     type: Literal["http_basic"]
     username: str
-    password: SecretRef
+    password: SecretRef | None = Field(None, description="Empty when omitted: some APIs take a key as the user name.")
 
 
 class _OAuth2(Spec):
