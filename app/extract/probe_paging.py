@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from app.errors import SourceMalformedError
+from app.extract.json_body import WHOLE
 from app.extract.paging import detect, next_request
 from app.extract.probe import Identify, Look, Probe
 from app.extract.signs import signs_of_more
@@ -78,6 +79,8 @@ async def find_paging(probe: Probe, first: Look, *, identify: Identify, key: str
         if second is not None and _is_new(second.identities(identify), known):
             return replace(paging, paginator=candidate.paginator, evidence=candidate.why, second=second)
         paging.notes.append(f"{candidate.why}, but what it leads to is no second page")
+    if isinstance(first.cut.body, dict) and first.cut.selector == WHOLE:
+        return replace(paging, paginator={"type": "single_page"}, evidence="the body is one record itself")
     if total == len(known):
         paging.paginator = {"type": "single_page"}
         paging.evidence = f"the body says that there are {total} records, and {len(known)} came"
@@ -182,17 +185,10 @@ async def _try_page(probe: Probe, first: Look, known: list[str], identify: Ident
         return Paging(notes=[f"{name}={number + 1}: a part of what came without it, so the first answer is the whole"])
     if brought and not _is_new(brought, known):
         return Paging(notes=[f"{name}={number + 1}: neither the same records nor others"])
-    base = number
-    if given is None:
-        # A filter of that name brings nothing, too; and some count pages from 0
-        again = await probe.look(first.request.with_param(name, 1), first.cut.selector)
-        ones = again.identities(identify) if again is not None else []
-        if ones == known:
-            base = 1
-        elif brought and _is_new(ones, known) and set(ones).isdisjoint(brought):
-            base = 0
-        else:
-            return Paging(notes=[f"{name}=1 does not bring the first page, so {name} is a filter or something else"])
+    # A filter of that name brings nothing, an echo brings something new each time; and some count pages from 0
+    base = number if given is not None else await _first_number(probe, first, known, identify, name)
+    if base is None:
+        return Paging(notes=[f"neither {name}=1 nor {name}=0 brings the first page, so {name} means something else"])
     if not brought:
         why = (
             f"{name}={number + 1} brings no record and {name}={base} the first page: the first page is the only one now"
@@ -204,6 +200,14 @@ async def _try_page(probe: Probe, first: Look, known: list[str], identify: Ident
     if has_more := _has_more(first):
         paginator["has_more_path"] = has_more
     return Paging(paginator, why, (name,), second if brought else None)
+
+
+async def _first_number(probe: Probe, first: Look, known: list[str], identify: Identify, name: str) -> int | None:
+    for number in (1, 0):
+        again = await probe.look(first.request.with_param(name, number), first.cut.selector)
+        if again is not None and again.identities(identify) == known:
+            return number
+    return None
 
 
 async def _try_offset(
@@ -219,8 +223,12 @@ async def _try_offset(
     if second is None:
         return Paging(notes=[f"{name}: refused"])
     brought = second.identities(identify)
-    overlaps = len(known) > 1 and brought[:1] == known[-1:] and set(brought[1:]).isdisjoint(known)
-    if not overlaps and not (len(known) == 1 and brought and _is_new(brought, known)):
+    if len(known) > 1:
+        is_there = brought[:1] == known[-1:] and set(brought[1:]).isdisjoint(known)
+    else:
+        again = await probe.look(request.with_param(name, start), first.cut.selector)
+        is_there = _is_new(brought, known) and again is not None and again.identities(identify) == known
+    if not is_there:
         return Paging(notes=[f"{name}={start + max(1, len(known) - 1)}: not the records from there on"])
     paginator: dict[str, Any] = {"type": "offset", "limit": limit}
     paginator |= {"offset_param": name} if name != "offset" else {}

@@ -7,7 +7,7 @@ import jmespath
 from app.clock import utc_now
 from app.errors import SourceMalformedError
 from app.extract.http_body import Response
-from app.extract.json_body import ARRAY, Cut, cut_body, record_lists
+from app.extract.json_body import ARRAY, WHOLE, Cut, cut_body, record_lists
 from app.extract.json_lines import LINES
 from app.extract.page_request import PageRequest
 from app.extract.probe import Identify, Look, Probe
@@ -32,7 +32,7 @@ async def describe_api(draft: Draft, probe: Probe, request: PageRequest, respons
     """
     first = Look(request, response, _cut(draft, response.body, probe.what))
     endpoint = draft.resource["endpoint"]
-    if first.cut.selector not in {ARRAY, LINES, "@"}:
+    if first.cut.selector not in {ARRAY, LINES, WHOLE}:
         endpoint["data_selector"] = first.cut.selector
     draft.say(".endpoint", f"the records: {first.cut.evidence or first.cut.selector}; {len(first)} in the first answer")
     await _describe_validators(draft, probe, first)
@@ -56,7 +56,7 @@ def _cut(draft: Draft, body: bytes, what: str) -> Cut:
         return cut_body(body, None, what=what)
     except SourceMalformedError:
         # Several lists, none with a usual name: the longest is taken, and the others are named
-        cut = cut_body(body, "@", what=what)
+        cut = cut_body(body, WHOLE, what=what)
         lists = dict(record_lists(cut.body))
         if not lists:
             raise

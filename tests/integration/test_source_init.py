@@ -79,6 +79,11 @@ def by_header(seen: Seen) -> Reply:
     return Reply(page(at), headers={"X-Next-Page": str(at + 1)} if at < 6 else {})
 
 
+def one_by_one(seen: Seen) -> Reply:
+    offset = int(seen.query.get("offset", 0))
+    return Reply({"data": RECORDS[offset : offset + int(seen.query.get("limit", 1))]})
+
+
 def whole(_seen: Seen) -> Reply:
     return Reply(RECORDS)
 
@@ -103,6 +108,7 @@ SHAPES: dict[Callable[[Seen], Reply], dict[str, Any]] = {
     by_page_from_0: {"type": "page_number", "page_param": "page", "base_page": 0},
     by_offset: {"type": "offset", "limit": 10},
     by_skip: {"type": "offset", "limit": 10, "offset_param": "skip"},
+    one_by_one: {"type": "offset", "limit": 1},
     by_key: {
         "type": "keyset", "cursor_path": "id", "cursor_param": "starting_after", "has_more_path": "has_more",
     },
@@ -139,6 +145,21 @@ async def test_a_way_to_page_is_proven_and_brings_every_row(
     assert tree["resources"][0]["primary_key"] == "id"
     assert tree["resources"][0]["mapping"] == {"name": "title", "value": "price"}
     assert (report.status, report.counts.inserted) == ("succeeded", len(RECORDS))
+
+
+async def test_what_is_new_with_each_request_is_no_page(source_server: SourceServer, settings: Settings) -> None:
+    url = source_server.put_script("/api", lambda seen: Reply([{"id": f"{seen.at}-{at}"} for at in range(3)]))
+
+    _, tree = await drafted(url, settings)
+
+    assert tree["resources"][0]["endpoint"]["paginator"] == {"type": "single_page"}
+
+
+async def test_one_record_has_no_pages(source_server: SourceServer, settings: Settings) -> None:
+    draft, tree = await drafted(source_server.put_script("/me", lambda seen: Reply({"id": 1, **seen.query})), settings)
+
+    assert tree["resources"][0]["endpoint"]["paginator"] == {"type": "single_page"}
+    assert draft.requests == 1
 
 
 async def test_a_way_to_the_rest_that_is_not_found_is_said(source_server: SourceServer, settings: Settings) -> None:
