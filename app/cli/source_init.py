@@ -48,7 +48,8 @@ def init(
     )
     draft = run_async(drafting, settings, quiet=True)
     write_file(path, draft.text())
-    print(f"{path}: written, after {draft.requests} requests" if draft.requests else f"{path}: written")
+    asked = f", after {draft.requests} request{'' if draft.requests == 1 else 's'}" if draft.requests else ""
+    print(f"{path}: written{asked}")
     for line in draft.missing:
         print(f"  not found: {line}")
     code = _look(path, draft, settings)

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from app.clock import utc_now
 from app.errors import ConfigError
+from app.extract.addresses import is_public
 from app.sources.address import slug
 from app.sources.foreign.airbyte import convert_manifest, is_manifest
 from app.sources.foreign.components import MAX_PARTS
@@ -134,6 +137,10 @@ def _check_size(tree: Any, path: Path) -> None:
 def _written(found: Converted, path: Path) -> Import:
     """The text, without streams that our own reader refuses."""
     kept: list[Stream] = []
+    client = found.tree.get("client", {})
+    host = urlsplit(client.get("base_url", "")).hostname or ""
+    if host == "localhost" or _is_private_address(host):
+        client["allow_private_networks"] = True
     for stream in found.streams:
         try:
             read_source({**found.tree, "resources": _with_parents(found, stream)}, where=stream.name)
@@ -150,12 +157,20 @@ def _written(found: Converted, path: Path) -> Import:
     comments = {
         "": [f"Converted from {path.name} by `etl sources import` on {utc_now():%Y-%m-%d}."],
         **{f"resources.{number}": _about(stream) for number, stream in enumerate(kept)},
-        "*": ["", *(f"NOT CONVERTED: {one.name}: {one.path}: {one.reason}" for one in found.refused)],
+        "*": [f"NOT CONVERTED: {one.name}: {one.path}: {one.reason}" for one in found.refused],
     }
     comments[""] += [f"left out: {one.path}: {one.reason}" for one in found.lost]
     done.text = write_source(tree, comments)
     done.secrets = _secrets(tree)
     return done
+
+
+def _is_private_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False  # a name, which may lead anywhere
+    return not is_public(host)
 
 
 def _about(stream: Stream) -> list[str]:

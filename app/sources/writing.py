@@ -35,7 +35,8 @@ def write_source(tree: Mapping[str, Any], comments: Comments | None = None) -> s
             lines += _table(table, f"[{_key(key)}]", key, said)
     for number, resource in enumerate(resources):
         lines += _table(resource, "[[resources]]", f"resources.{number}", said, heading="resources")
-    lines += _comments(said, "*")
+    if last := _comments(said, "*"):
+        lines += ["", *last]
     return "\n".join(lines).strip("\n") + "\n"
 
 

@@ -140,6 +140,7 @@ async def test_no_auth_changes_nothing(spec: dict[str, Any] | None) -> None:
             "Authorization",
             "Basic dGVzdDoxMjPCow==",
         ),
+        ({"type": "http_basic", "username": "{secrets.P}"}, "Authorization", "Basic MTIzwqM6"),
     ],
 )
 async def test_a_credential_becomes_a_header(spec: dict[str, Any], name: str, value: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from app.sources.address import slug
 from app.sources.foreign.airbyte_cursor import take_cursor
+from app.sources.foreign.airbyte_limits import rate_limit, take_errors
 from app.sources.foreign.airbyte_parts import Context, take_partitions, take_selector
-from app.sources.foreign.airbyte_requests import rate_limit, take_errors, take_paginator, take_requester
+from app.sources.foreign.airbyte_requests import take_paginator, take_requester
 from app.sources.foreign.components import Component, follow
 from app.sources.foreign.conversion import CannotSayError, Converted, Lost, Stream
 from app.sources.foreign.templates import Renderer

@@ -11,11 +11,11 @@ from app.sources.guess.forms import Form, number_form, time_form
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "name": (
         "name", "title", "full_name", "display_name", "label", "headline", "subject", "product_name", "product",
-        "username", "user_name", "login", "first_name", "bezeichnung", "titel", "nom", "nombre",
+        "username", "user_name", "login", "first_name", "customer", "kunde", "bezeichnung", "titel", "nom", "nombre",
     ),
     "value": (
         "value", "price", "unit_price", "amount", "total", "total_amount", "cost", "balance", "sum", "quantity", "qty",
-        "count", "score", "rating", "population", "preis", "betrag", "wert", "prix", "precio",
+        "count", "score", "rating", "population", "preis", "betrag", "summe", "wert", "prix", "precio",
     ),
     "description": (
         "description", "body", "summary", "content", "text", "abstract", "details", "notes", "note", "comment",
