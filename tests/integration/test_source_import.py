@@ -361,6 +361,11 @@ REFUSED: list[tuple[str, str]] = [
     (stream("authenticator: { type: JwtAuthenticator }"), "JwtAuthenticator"),
     (stream(retriever="decoder: { type: XmlDecoder }"), "XmlDecoder"),
     (stream(selector="record_filter: { condition: '{{ record.a + 1 > 2 }}' }"), "a condition that a filter cannot say"),
+    (stream(selector="record_filter: { condition: '{{ record.a }}' }"), "a filter cannot say: {{ record.a }}"),
+    (
+        stream(selector="record_filter: { condition: '{{ record.a == 1 and record.b > stream_interval.start }}' }"),
+        "a filter cannot say: {{ record.a == 1 and",
+    ),
     (stream(field_path="[a, '*', b, '*']"), "more than one"),
     (stream(stream="transformations: [{ type: AddFields, fields: [{ path: [id], value: 1 }] }]"), "in no record"),
     (
@@ -386,11 +391,27 @@ def test_a_stream_that_would_be_wrong_is_refused_with_its_place(text: str, reaso
 
 
 def test_a_filter_of_one_comparison_is_kept(tmp_path: Path) -> None:
-    condition = "record_filter: { condition: \"{{ record['state'] != 'gone' }}\" }"
+    condition = "record_filter: { condition: \"{{ record['the-state'] != 'gone' }}\" }"
 
     (found,) = converted(tmp_path / "x.yaml", stream(selector=condition))
 
-    assert tree_of(found)["resources"][0]["filter"] == [{"path": "state", "op": "ne", "value": "gone"}]
+    assert tree_of(found)["resources"][0]["filter"] == [{"path": '"the-state"', "op": "ne", "value": "gone"}]
+
+
+def test_an_answer_that_succeeded_is_never_ignored(tmp_path: Path) -> None:
+    filters = (
+        "error_handler: { type: DefaultErrorHandler, response_filters: ["
+        "{ type: HttpResponseFilter, http_codes: [200, 404], action: SUCCESS }, "
+        "{ type: HttpResponseFilter, error_message_contains: gone, action: IGNORE }] }"
+    )
+
+    (found,) = converted(tmp_path / "x.yaml", stream(filters))
+
+    assert tree_of(found)["resources"][0]["endpoint"]["response_actions"] == [
+        {"status_code": 404, "action": "ignore"},
+        {"status_code": "4xx", "action": "ignore", "content": "gone"},
+        {"status_code": "5xx", "action": "ignore", "content": "gone"},
+    ]
 
 
 def test_inputs_that_are_given_stand_in_the_file(tmp_path: Path) -> None:

@@ -46,8 +46,13 @@ def _actions(context: Context, condition: Component) -> list[dict[str, Any]]:
     )
     if action == "fail" and error_class:
         said["error_class"] = error_class
-    codes = [int(code) for code in condition.get("http_codes", []) if str(code).isdecimal()]
-    return [{"status_code": code, **said} for code in codes] or ([said] if "content" in said else [])
+    codes: list[int | str] = [int(code) for code in condition.get("http_codes", []) if str(code).isdecimal()]
+    if not codes and "content" in said:
+        # Airbyte looks at the message of an error; ours looks at any body, and a good one may hold that text
+        codes = ["4xx", "5xx"]
+    if condition.get("action") == "SUCCESS":
+        codes = [code for code in codes if code not in range(200, 300)]
+    return [{"status_code": code, **said} for code in codes]
 
 
 def rate_limit(budget: Component) -> tuple[dict[str, Any] | None, list[Lost]]:

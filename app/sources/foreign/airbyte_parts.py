@@ -8,7 +8,7 @@ from typing import Any, Final
 from app.sources.address import slug
 from app.sources.foreign.components import Component
 from app.sources.foreign.conversion import CannotSayError, Lost, Stream
-from app.sources.foreign.templates import Expression, Renderer, jmespath_of
+from app.sources.foreign.templates import Expression, Renderer, jmespath_of, read_expression
 
 _DECODERS: Final = {"", "JsonDecoder", "JsonlDecoder", "IterableDecoder", "GzipDecoder", "GzipJsonDecoder"}
 _COMPARED: Final = re.compile(
@@ -134,20 +134,16 @@ def _take_filter(context: Context, component: Component) -> None:
         return
     found = _COMPARED.fullmatch(condition)
     if found is None:
-        if re.search(r"stream_interval|stream_slice|stream_state", condition):
+        is_alone = re.search(r"\b(and|or|if)\b", condition) is None
+        if is_alone and re.search(r"stream_interval|stream_slice|stream_state", condition):
             context.lose(component, "leaves out what an earlier run had; here it is read again, and is unchanged")
             return
         raise CannotSayError(component.at("condition"), f"a condition that a filter cannot say: {condition[:120]}")
     negated, path, op, value = found.groups()
-    plain = ".".join(re.findall(r"\w[\w ]*\w|\w", path))
-    if op is None or value is None:
-        if value is not None or op is not None:
-            raise CannotSayError(component.at("condition"), f"a condition that a filter cannot say: {condition[:120]}")
-        said: dict[str, Any] = {"path": plain, "op": "ne" if negated else "eq", "value": True}
-    elif negated:
+    expression = read_expression(f"record{path}")
+    if negated or op is None or value is None or expression is None:
         raise CannotSayError(component.at("condition"), f"a condition that a filter cannot say: {condition[:120]}")
-    else:
-        said = {"path": plain, "op": _OPS[op], "value": _literal(value)}
+    said = {"path": jmespath_of(expression.steps), "op": _OPS[op], "value": _literal(value)}
     context.stream.resource["filter"] = [said]
 
 
