@@ -9,6 +9,8 @@ from app.operations import sources as operations
 def check_lines(report: operations.Check) -> list[str]:
     if not report.ok:
         return [f"{report.name}: {report.error_class}: {report.error}"]
+    if not report.requests:
+        return [f"{report.name}: ok; it is delivered, and nobody was asked"]
     lines = [
         f"{report.name}: ok, {report.records} records on the first page{', more follow' if report.more_pages else ''}"
     ]
