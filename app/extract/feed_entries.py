@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, cast
 from xml.sax import SAXParseException
 
 from app.errors import SourceMalformedError
-from app.extract.feed_text import media_type, tame
+from app.extract.feed_text import narrowed, tame, with_short_declaration, without_surrogates
 from app.extract.http_errors import redact
 from app.extract.json_records import add_record, glimpse
+from app.extract.overtime import within
 from app.records import Records
 
 GIVEN: Final = "_given"
@@ -26,6 +28,10 @@ _FAULTS: Final = (ValueError, TypeError, AttributeError, LookupError, Arithmetic
 """What the parser's own code has raised over input that it did not foresee."""
 
 _MAX_DEPTH: Final = 50
+
+SECONDS: Final = 5.0
+SECONDS_PER_MIB: Final = 4.0
+"""That the parser may take. Feeds as they are take 1.2 s for a MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +64,16 @@ def parse_feed(
     Raises:
         SourceMalformedError: it is no feed, or its entities would make it grow beyond measure.
     """
-    # 60 ms, and most sources are no feeds
-    import feedparser  # type: ignore[import-untyped]  # noqa: PLC0415
-    from feedparser.encodings import convert_to_utf8  # type: ignore[import-untyped]  # noqa: PLC0415
-
     if not body.strip():
         raise SourceMalformedError(f"{what}: an empty body where a feed was expected")
-    found: dict[str, Any] = {}
-    kind = media_type(content_type, body)
+    seconds = SECONDS + SECONDS_PER_MIB * len(body) / (1024 * 1024)
     try:
-        text = tame(convert_to_utf8({"content-type": kind} if kind else {}, body, found), what=what)
-        headers = {"content-type": "application/xml; charset=utf-8"}
-        headers |= {"content-location": base_url} if base_url else {}
-        headers |= {"content-language": content_language} if content_language else {}
-        parsed = feedparser.parse(io.BytesIO(text), response_headers=headers)
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        AssertionError,
-        RecursionError,
-    ) as error:
+        text, found, parsed = within(seconds, partial(_parsed, body, what, content_type, content_language, base_url))
+    except TimeoutError:
+        raise SourceMalformedError(
+            f"{what}: not parsed within {seconds:.0f} s, several times what a feed of its size takes"
+        ) from None
+    except _FAULTS as error:
         raise SourceMalformedError(f"{what}: the feed cannot be parsed: {type(error).__name__}: {error}") from error
     version, entries = parsed.get("version") or None, parsed["entries"]
     if not version and (not entries or _HTML.match(body)):
@@ -90,9 +83,31 @@ def parse_feed(
     return Feed(
         entries=[_plain(entry, 0) for entry in entries],
         version=version,
-        encoding=found.get("encoding") or None,
+        encoding=found["encoding"],
         ill_formed=_told(fault) if is_bozo else None,
     )
+
+
+def _parsed(
+    body: bytes, what: str, content_type: str | None, content_language: str | None, base_url: str | None
+) -> tuple[bytes, dict[str, Any], Any]:
+    """The text in UTF-8, what was found out about its encoding, and what the parser made of it."""
+    # 60 ms, and most sources are no feeds
+    import feedparser  # type: ignore[import-untyped]  # noqa: PLC0415
+    from feedparser.encodings import convert_to_utf8  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    found: dict[str, Any] = {}
+    narrow, kind, encoding = narrowed(body, content_type)
+    narrow = with_short_declaration(narrow, what=what)
+    text = tame(convert_to_utf8({"content-type": kind} if kind else {}, narrow, found), what=what)
+    text, fault = without_surrogates(text)
+    if fault is not None:
+        found |= {"bozo": True, "bozo_exception": fault}
+    found["encoding"] = encoding or found["encoding"] or None
+    headers = {"content-type": "application/xml; charset=utf-8"}
+    headers |= {"content-location": base_url} if base_url else {}
+    headers |= {"content-language": content_language} if content_language else {}
+    return text, found, feedparser.parse(io.BytesIO(text), response_headers=headers)
 
 
 def read_entries(feed: Feed, identity: Sequence[str]) -> Records:

@@ -202,6 +202,17 @@ async def test_an_ill_formed_feed_is_a_finding_and_loses_no_entry(feed: Feed, sq
     assert finding["detail"].startswith("near line ")
 
 
+@pytest.mark.parametrize("reference", ["&#xD800;", "&#55357;", "&#xdFFf;", "&#0;"])
+async def test_a_character_that_is_none_loses_no_entry(feed: Feed, sql: asyncpg.Connection, reference: str) -> None:
+    feed.has(atom(entry(1, title=f"a{reference}b"), entry(2)))
+
+    report = await feed.files.run()
+
+    assert (report.status, report.counts.inserted) == ("succeeded", 2)
+    assert (await rows(sql))[0][1] == "a\ufffdb"
+    assert [one["code"] for one in await findings(sql)] == ["ill_formed"]
+
+
 async def test_on_bozo_fail_fails_the_run_and_writes_nothing(feed: Feed, sql: asyncpg.Connection) -> None:
     feed.means(feed='on_bozo = "fail"')
     feed.has(ILL_FORMED, etag='"v1"')
