@@ -305,7 +305,7 @@ async def test_dates_of_all_kinds_are_tolerated(
     [
         ("application/xml", "utf-8", "utf-8", False),
         ("text/xml", "utf-8", "utf-8", False),  # RFC 7303 took back the US-ASCII of RFC 3023
-        ("application/xml; charset=iso-8859-1", "utf-8", "utf-8", False),  # a server's default, the feed knows better
+        ("application/xml; charset=windows-1252", "utf-8", "utf-8", False),  # a server's default, the feed knows better
         ("application/xml", "utf-8", "cp1252", True),
         ("application/xml; charset=utf-8", "iso-8859-1", "iso-8859-1", True),
         ("application/xml", "iso-8859-1", "iso-8859-1", False),
@@ -317,14 +317,15 @@ async def test_dates_of_all_kinds_are_tolerated(
 async def test_an_encoding_that_is_declared_wrong_is_tolerated(
     feed: Feed, sql: asyncpg.Connection, content_type: str, declared: str, written: str, noted: bool
 ) -> None:
-    text = (
-        f'<?xml version="1.0" encoding="{declared}"?>' + rss("<item><guid>1</guid><title>Zoë</title></item>").decode()
-    )
+    # The parser itself mends UTF-8 that was taken for ISO 8859-1; what that cannot hold shows who was believed
+    name = "Zoë" if written.startswith("iso") else "Zoë €"
+    item = f"<item><guid>1</guid><title>{name}</title></item>"
+    text = f'<?xml version="1.0" encoding="{declared}"?>' + rss(item).decode()
     feed.has(text.encode(written), content_type=content_type)
 
     report = await feed.files.run()
 
-    assert (report.status, (await rows(sql))[0][1]) == ("succeeded", "Zoë")
+    assert (report.status, (await rows(sql))[0][1]) == ("succeeded", name)
     assert [one["code"] for one in await findings(sql)] == (["ill_formed"] if noted else [])
 
 
