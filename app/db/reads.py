@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, case, func, select
 
 from app.db.engine import ReadSession
 from app.db.models import EtlCheckpoint, EtlRun
@@ -31,11 +32,18 @@ class TickSummary:
 
 _OPEN = EtlRun.status.in_(("queued", "running"))
 _GOOD = EtlRun.status == "succeeded"
+_POLLED = EtlRun.trigger != "hook"
+"""Deliveries are counted by the row, not as ticks: their runs are as long as an interval."""
 
 
 async def read_last_tick(session: ReadSession) -> TickSummary:
-    runs_of_ticks = select(EtlRun.tick_id).where(EtlRun.trigger.not_in(BY_HAND))
-    newest = runs_of_ticks.order_by(EtlRun.created_at.desc()).limit(1).scalar_subquery()
+    def newest_of(*wanted: ColumnElement[bool]) -> ScalarSelect[UUID]:
+        return select(EtlRun.tick_id).where(*wanted).order_by(EtlRun.created_at.desc()).limit(1).scalar_subquery()
+
+    # A run of deliveries is open nearly always; it says something only where nothing is polled, and once it is closed
+    newest = func.coalesce(
+        newest_of(EtlRun.trigger.not_in((*BY_HAND, "hook"))), newest_of(EtlRun.trigger == "hook", ~_OPEN)
+    )
     row = (
         await session.execute(
             select(
@@ -73,7 +81,10 @@ async def read_totals(session: ReadSession) -> Totals:
     ticks = (
         select(
             func.sum(EtlRun.extracted).filter(EtlRun.trigger != "replay").label("records"),
-            func.extract("epoch", func.max(EtlRun.finished_at) - func.min(EtlRun.created_at)).label("seconds"),
+            func.extract(
+                "epoch", func.max(EtlRun.finished_at).filter(_POLLED) - func.min(EtlRun.created_at).filter(_POLLED)
+            ).label("seconds"),
+            func.bool_or(_POLLED).label("is_tick"),
             case((func.bool_and(_GOOD), func.max(EtlRun.finished_at))).label("success_at"),
         )
         .group_by(EtlRun.tick_id)
@@ -85,7 +96,7 @@ async def read_totals(session: ReadSession) -> Totals:
             select(
                 func.coalesce(func.sum(ticks.c.records), 0),
                 func.coalesce(func.sum(ticks.c.seconds), 0.0),
-                func.count(),
+                func.count().filter(ticks.c.is_tick),
                 func.max(ticks.c.success_at),
             )
         )

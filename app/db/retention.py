@@ -58,7 +58,8 @@ _SOURCES: Final = "SELECT DISTINCT source FROM etl_checkpoint WHERE kind = 'curs
 _PAST_TICKS: Final = """
 WITH numbered AS (
     SELECT id, tick_id, finished_at, status, trigger,
-        row_number() OVER (PARTITION BY source, resource, trigger IN ('replay', 'backfill', 'checkpoint', 'approval')
+        row_number() OVER (PARTITION BY source, resource, trigger = 'hook',
+                           trigger IN ('replay', 'backfill', 'checkpoint', 'approval')
                            ORDER BY id DESC) AS newest,
         row_number() OVER (PARTITION BY source, resource, input ->> 'header' IS NOT NULL
                            ORDER BY id DESC) AS with_header,
@@ -86,11 +87,14 @@ WITH gone AS (
     DELETE FROM etl_runs WHERE tick_id = ANY(:ticks) RETURNING *
 ), ticks AS (
     SELECT sum(extracted) FILTER (WHERE trigger <> 'replay') AS records,
-        extract(epoch FROM max(finished_at) - min(created_at)) AS seconds,
+        extract(epoch FROM max(finished_at) FILTER (WHERE trigger <> 'hook')
+                - min(created_at) FILTER (WHERE trigger <> 'hook')) AS seconds,
+        bool_or(trigger <> 'hook') AS is_tick,
         CASE WHEN bool_and(status = 'succeeded') THEN max(finished_at) END AS success_at
     FROM gone GROUP BY tick_id HAVING bool_or(trigger <> ALL(:by_hand))
 ), summed AS (
-    SELECT coalesce(sum(records), 0) AS records, coalesce(sum(seconds), 0) AS seconds, count(*) AS ticks,
+    SELECT coalesce(sum(records), 0) AS records, coalesce(sum(seconds), 0) AS seconds,
+        count(*) FILTER (WHERE is_tick) AS ticks,
         max(success_at) AS success_at
     FROM ticks
 ), failure AS (

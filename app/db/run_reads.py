@@ -50,7 +50,8 @@ async def read_run(session: ReadSession, run_id: int) -> dict[str, Any] | None:
 
 async def find_running(session: ReadSession, source: str) -> int | None:
     """The run of a resource that is in progress."""
-    statement = select(EtlRun.id).where(EtlRun.source == source, EtlRun.status.in_(_OPEN)).order_by(EtlRun.id.desc())
+    wanted = (EtlRun.source == source, EtlRun.status.in_(_OPEN), EtlRun.trigger != "hook")
+    statement = select(EtlRun.id).where(*wanted).order_by(EtlRun.id.desc())
     return (await session.execute(statement.limit(1))).scalar_one_or_none()
 
 

@@ -20,6 +20,7 @@ _CRASHED: Final[Mapping[str, Any]] = {
     "error_message": literal("the process ended without closing this run; ")
     + case(
         (EtlRun.trigger == "replay", "what it committed stays, and the same replay does the rest"),
+        (EtlRun.trigger == "hook", "each delivery that was answered with success is here"),
         else_="the next run goes on from its last batch",
     ),
 }
@@ -94,7 +95,7 @@ async def request_cancel(session: WriteSession, run_id: int) -> bool:
     """Ask a run to stop; False when it is not running."""
     statement = (
         update(EtlRun)
-        .where(EtlRun.id == run_id, EtlRun.status.in_(("queued", "running")))
+        .where(EtlRun.id == run_id, EtlRun.status.in_(("queued", "running")), EtlRun.trigger != "hook")
         .values(cancel_requested_at=func.coalesce(EtlRun.cancel_requested_at, func.clock_timestamp()))
     )
     return await changed_rows(session, statement) == 1
@@ -160,7 +161,7 @@ async def last_starts(session: ReadSession) -> dict[str, datetime]:
     """When the last run of each resource began, by the resource's name; not one that leaves the live pass alone."""
     statement = (
         select(EtlRun.source, func.max(EtlRun.started_at))
-        .where(EtlRun.started_at.is_not(None), EtlRun.trigger.not_in((*BY_HAND, "backfill")))
+        .where(EtlRun.started_at.is_not(None), EtlRun.trigger.not_in((*BY_HAND, "backfill", "hook")))
         .group_by(EtlRun.source)
     )
     return {source: started_at for source, started_at in await session.execute(statement) if started_at is not None}

@@ -28,6 +28,7 @@ from app.extract.json_records import add_record, check_end, decode, scan, skip
 from app.land import Landed, land
 from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
+from app.pipeline.beside import turn_of
 from app.pipeline.held import Held
 from app.pipeline.staging import StagingRules, stage
 from app.records import HOOK, Checkpoint, Counts, Cursor, Records, Rejection, Traffic
@@ -170,7 +171,7 @@ class Receiver:
         await self._row_ids.reserve(len(deliveries))
         async with self._database.write() as session:
             # One after another: two writers of one key would each take the same row for the current one
-            await take_turn(session, f"hook {spec.name}")
+            await take_turn(session, turn_of(spec))
             new = await self._drop_known(session, deliveries)
             page = run.counts.pages + 1
             landed = await _aside(len(new), self._land, new, page)

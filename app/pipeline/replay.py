@@ -15,6 +15,7 @@ from app.db.locks import Presence
 from app.db.normalized_data import delete_rows, upsert_changed
 from app.db.replays import Standing, Window
 from app.errors import ConfigError
+from app.pipeline.beside import undisturbed
 from app.pipeline.checkpoint import after_replay, may_replay, other_mapping, while_replaying
 from app.pipeline.lease import while_leased
 from app.pipeline.ledger import OpenRun, RunOrder, open_run
@@ -141,22 +142,23 @@ class _Work:
             began = monotonic()
             window = await _read(self.database, source, self.chosen, standing.after)
             fresh = await renormalizer.renormalize(window.rows)
-            plan = await _plan(self.database, source, window.rows, fresh, renormalizer, self.replayed)
-            if plan.moved and not self.chosen.is_whole:
-                raise ConfigError(
-                    f"{source.name}: record {next(iter(plan.moved))} has another key now; a part of the rows cannot be "
-                    "moved: replay all of them, without a range"
+            async with undisturbed(source, self.database):
+                plan = await _plan(self.database, source, window.rows, fresh, renormalizer, self.replayed)
+                if plan.moved and not self.chosen.is_whole:
+                    raise ConfigError(
+                        f"{source.name}: record {next(iter(plan.moved))} has another key now; a part of the rows "
+                        "cannot be moved: replay all of them, without a range"
+                    )
+                written = len(plan.changed_rows.source_id)
+                await row_ids.reserve(written)
+                plan.changed_rows.id += row_ids.take(written)
+                standing = replace(
+                    standing,
+                    after=window.last_id,
+                    unreadable=standing.unreadable + _unreadable(window.rows, fresh),
+                    shared=standing.shared + (await self._count_sharing(plan.moved, renormalizer) if plan.moved else 0),
                 )
-            written = len(plan.changed_rows.source_id)
-            await row_ids.reserve(written)
-            plan.changed_rows.id += row_ids.take(written)
-            standing = replace(
-                standing,
-                after=window.last_id,
-                unreadable=standing.unreadable + _unreadable(window.rows, fresh),
-                shared=standing.shared + (await self._count_sharing(plan.moved, renormalizer) if plan.moved else 0),
-            )
-            await self._write(plan, standing, complete=window.complete)
+                await self._write(plan, standing, complete=window.complete)
             self._tell(window, plan.counts, seconds=monotonic() - began)
             if window.complete:
                 return

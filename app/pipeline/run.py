@@ -25,6 +25,7 @@ from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline import places
 from app.pipeline.batches import Batch, batches, one_ahead
+from app.pipeline.beside import undisturbed
 from app.pipeline.checkpoint import after_batch, may_skip, must_remap
 from app.pipeline.evidence import gather_evidence
 from app.pipeline.expectations import Complaint
@@ -111,7 +112,7 @@ class _Work:
         self._staging = asyncio.Lock()
         """One batch at a time takes ids: one that is to be written again is staged beside the next."""
         # With no rows of this source there is nothing to look up; a key that comes twice is met by KeyTakenError
-        fresh = run.checkpoint.row_count == 0 and not transactions.altogether
+        fresh = run.checkpoint.row_count == 0 and not (transactions.altogether or run.source.webhook)
         self._held = Held(run.source, transactions.reading, fresh=fresh)
         self._waiting: Mapping[str, Any] = {"keys": []}
         """Rows that a pass missed, and that nobody has decided about."""
@@ -232,7 +233,9 @@ class _Work:
         attempt = 1
         while True:
             try:
-                return await self._write(batch, landed, staged, before=before)
+                async with undisturbed(self._source, self._database, before=before) as is_news:
+                    staged = await self._stage(batch, landed) if is_news else staged
+                    return await self._write(batch, landed, staged, before=before)
             except (KeyTakenError, ContendedError) as error:
                 # What is one transaction with the batches before it is lost with them
                 if attempt == WRITE_ATTEMPTS or self._transactions.altogether:

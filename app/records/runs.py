@@ -13,7 +13,7 @@ RunStatus = Literal[
 ]
 Outcome = Literal["changed", "no_new_data", "not_modified", "empty"]
 Trigger = Literal["schedule", "command", "replay", "backfill", "refresh", "checkpoint", "approval", "hook"]
-BY_HAND: Final[tuple[Trigger, ...]] = ("replay", "checkpoint", "approval", "hook")
+BY_HAND: Final[tuple[Trigger, ...]] = ("replay", "checkpoint", "approval")
 """They ask no source for anything: alone they are no tick."""
 HOOK: Final = "hook:"
 """Begins the partition of runs that take what is delivered: there may be one in each process, beside any other."""
@@ -41,7 +41,7 @@ class Counts:
     unchanged: int = 0
     filtered: int = 0
     duplicate: int = 0
-    """Overtaken by a later record of the same key in the same batch."""
+    """Overtaken by a later record of the same key in the same batch; or of a delivery that came before."""
     rejected: int = 0
     deleted: int = 0
     outdated: int = 0

@@ -112,6 +112,13 @@ class RestResource(_Resource):
     webhook: WebhookSpec | None = Field(None, description="Push for speed, beside polling for truth.")
 
     @model_validator(mode="after")
+    def _absence_says_nothing_of_deliveries(self) -> Self:
+        if self.is_whole and self.webhook is not None:
+            key = 'write_disposition = "replace"' if self.is_replaced else 'deletes.detect = "snapshot"'
+            raise ValueError(f"{key} would delete what was delivered while a pass went on; leave it, or webhook, out")
+        return self
+
+    @model_validator(mode="after")
     def _whole_passes_are_not_incremental(self) -> Self:
         if self.is_whole and self.endpoint.incremental is not None:
             key = 'write_disposition = "replace"' if self.is_replaced else 'deletes.detect = "snapshot"'

@@ -462,6 +462,7 @@ async def test_openapi_describes_the_routes(client: httpx2.AsyncClient) -> None:
         "/data/{row_id}/lineage",
         "/health",
         "/stats",
+        "/hooks/{path}",
         "/livez",
         "/readyz",
         "/rejects",

@@ -67,6 +67,13 @@ def order(number: int, **more: Any) -> bytes:
     return json.dumps({"order": {"id": number, "reference": f"R-{number}", "total": number / 2, **more}}).encode()
 
 
+def polled(url: str) -> str:
+    """The same resource, polled as well."""
+    client = f'[client]\nbase_url = "{url}"\nallow_private_networks = true\n[[resources]]'
+    text = ORDERS.replace('"webhook"', '"rest_api"').replace("[[resources]]", client)
+    return text.replace('name = "orders"', 'name = "orders"\nendpoint = { path = "orders" }')
+
+
 def files(folder: Path, text: str = ORDERS) -> str:
     (folder / "sources").mkdir(exist_ok=True)
     (folder / "sources" / "shop.toml").write_text(text)
@@ -285,10 +292,7 @@ async def test_a_mended_mapping_is_replayed_from_what_was_delivered(dsn: str, tm
 
 
 async def test_polling_heals_what_was_not_delivered(dsn: str, tmp_path: Path, source_server: SourceServer) -> None:
-    text = ORDERS.replace('"webhook"', '"rest_api"').replace(
-        "[[resources]]", f'[client]\nbase_url = "{source_server.url}"\nallow_private_networks = true\n[[resources]]'
-    )
-    text = text.replace('name = "orders"', 'name = "orders"\nendpoint = { path = "orders" }')
+    text = polled(source_server.url)
     source_server.put("/orders", b"[" + b",".join(map(order, range(3))) + b"]")
     async with shop(dsn, tmp_path, text) as sender:
         async with asyncio.timeout(10):
@@ -305,6 +309,40 @@ async def test_polling_heals_what_was_not_delivered(dsn: str, tmp_path: Path, so
         assert {"code": "not_delivered", "rows": 1} in json.loads(last["findings"])
         assert await sender.sql.fetchval("SELECT status FROM etl_runs WHERE trigger = 'hook'") == "running"
         assert await sender.sql.fetchval("SELECT row_count FROM etl_checkpoint WHERE kind = 'cursor'") == 5
+
+
+async def test_a_poll_puts_no_older_version_over_one_that_was_delivered_meanwhile(
+    dsn: str, tmp_path: Path, source_server: SourceServer
+) -> None:
+    def version(day: int) -> bytes:
+        return json.dumps({"order": {"id": 1, "reference": f"day {day}"}, "at": f"2026-01-0{day}T00:00:00Z"}).encode()
+
+    text = polled(source_server.url)
+    given = {"DATABASE_URL": dsn, "SOURCES_DIR": files(tmp_path, text), "ETL_SECRET_SHOP": SECRET}
+    source_server.put("/orders", b"[" + version(1) + b"]")
+    code, output = await run("run", "shop", BUILT_IN_SOURCES="none", **given)
+    assert code == 0, output
+    source_server.put("/orders", b"[" + version(2) + b"]")
+    delivery = await asyncpg.connect(dsn)
+    try:
+        # A delivery in its transaction, as far as the rows are concerned
+        async with delivery.transaction():
+            await delivery.execute("SELECT pg_advisory_xact_lock(hashtextextended('etl-river hook shop', 0))")
+            polling = asyncio.create_task(run("run", "shop", BUILT_IN_SOURCES="none", **given))
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            async with asyncio.timeout(20):
+                while not await delivery.fetchval(waiting):
+                    assert not polling.done(), polling.result()
+                    await asyncio.sleep(0.05)
+            await delivery.execute(
+                "UPDATE normalized_data SET name = 'day 3', updated_at = '2026-01-03', content_hash = '3'"
+            )
+        code, output = await polling
+        assert code == 0, output
+        assert await delivery.fetchval("SELECT name FROM normalized_data") == "day 3"
+        assert await delivery.fetchval("SELECT outdated FROM etl_runs ORDER BY id DESC LIMIT 1") == 1
+    finally:
+        await delivery.close()
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.long)])
