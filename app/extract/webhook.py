@@ -73,17 +73,21 @@ class Verifier:
         return f"body:{hashlib.blake2b(body, digest_size=16).hexdigest()}" if self._dedupe.body_hash else None
 
     def _verify_standard(self, headers: Headers, body: bytes, verify: StandardWebhooks, now: float) -> str:
-        delivery = _only(headers, "webhook-id")
-        timestamp = _only(headers, "webhook-timestamp")
+        # Svix, from which the standard comes, has kept its own names
+        prefix = "webhook" if any(name == b"webhook-id" for name, _ in headers) else "svix"
+        delivery = _only(headers, f"{prefix}-id")
+        timestamp = _only(headers, f"{prefix}-timestamp")
         _check_time(timestamp, verify.tolerance, now)
         given = [
             signature
-            for version, _, signature in (part.partition(b",") for part in _only(headers, "webhook-signature").split())
+            for version, _, signature in (
+                part.partition(b",") for part in _only(headers, f"{prefix}-signature").split()
+            )
             if version == b"v1"
         ]
         signed = b".".join((delivery, timestamp, body))
         if not self._matches(_decoded(given, "base64"), lambda key: hmac.digest(key, signed, "sha256")):
-            raise ForgedError("no v1 signature in webhook-signature is right")
+            raise ForgedError(f"no v1 signature in {prefix}-signature is right")
         return _as_id(delivery)
 
     def _verify_hmac(self, headers: Headers, body: bytes, verify: HmacSpec, now: float) -> str | None:

@@ -76,6 +76,13 @@ def test_the_published_vectors_are_right() -> None:
     assert key == f"body:{hashlib.blake2b(GITHUB_BODY, digest_size=16).hexdigest()}"
 
 
+def test_svix_has_names_of_its_own() -> None:
+    headers = [(name.replace(b"webhook", b"svix"), value) for name, value in standard()]
+    assert verifier(STANDARD, STANDARD_SECRET).verify(headers, STANDARD_BODY, now=STANDARD_TIME)
+    with pytest.raises(ForgedError):
+        verifier(STANDARD, STANDARD_SECRET).verify([*headers[:2], standard()[2]], STANDARD_BODY, now=STANDARD_TIME)
+
+
 @pytest.mark.parametrize("late", [-300, 0, 300])
 def test_a_delivery_may_be_five_minutes_off(late: int) -> None:
     assert verifier(STANDARD, STANDARD_SECRET).verify(standard(), STANDARD_BODY, now=STANDARD_TIME + late)
