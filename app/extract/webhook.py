@@ -78,13 +78,8 @@ class Verifier:
         delivery = _only(headers, f"{prefix}-id")
         timestamp = _only(headers, f"{prefix}-timestamp")
         _check_time(timestamp, verify.tolerance, now)
-        given = [
-            signature
-            for version, _, signature in (
-                part.partition(b",") for part in _only(headers, f"{prefix}-signature").split()
-            )
-            if version == b"v1"
-        ]
+        parts = (part.partition(b",") for part in _only(headers, f"{prefix}-signature").split())
+        given = [signature for version, _, signature in parts if version == b"v1"]
         signed = b".".join((delivery, timestamp, body))
         if not self._matches(_decoded(given, "base64"), lambda key: hmac.digest(key, signed, "sha256")):
             raise ForgedError(f"no v1 signature in {prefix}-signature is right")
