@@ -87,7 +87,7 @@ async def run_tick(
         trigger=trigger,
         sources=[source.name for source in sources],
     )
-    await _close_orphans(resources)
+    await close_orphans(resources)
     ended = {source.name: asyncio.Event() for source in sources}
 
     async def take_turn(source: ResourceSpec) -> None:
@@ -140,7 +140,8 @@ async def _run_one(resources: Resources, order: RunOrder, tick: Tick, on_progres
             tick.reports.append(report)
 
 
-async def _close_orphans(resources: Resources) -> None:
+async def close_orphans(resources: Resources) -> None:
+    """Runs of processes that are gone are closed as crashed."""
     try:
         async with resources.database.write() as session:
             closed = await runs.close_orphans(session, lease_seconds=resources.settings.schedule.lease_seconds)

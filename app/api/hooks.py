@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 router = APIRouter(tags=["hooks"])
 
-BODY_SECONDS: Final = 30.0
+BODY_SECONDS: Final = 15.0
 """For a body to come."""
 STORE_SECONDS: Final = 25.0
 """Senders wait 15 to 30 s; then they try again, and what was stored meanwhile is known again."""
@@ -95,6 +95,9 @@ async def _read_body(request: Request, headers: list[tuple[bytes, bytes]], *, ma
     if encodings not in {b"", b"identity"} and bits is None:
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding: gzip, deflate or none")
     unpack = None if bits is None else zlib.decompressobj(bits)
+    too_large = ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a delivery has at most {max_bytes} bytes")
+    if unpack is None and any(name == b"content-length" and int(value) > max_bytes for name, value in headers):
+        raise too_large  # the server has refused what is no number
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -102,7 +105,7 @@ async def _read_body(request: Request, headers: list[tuple[bytes, bytes]], *, ma
                 # One byte more than may be, and it is known to be too much
                 body += part if unpack is None else unpack.decompress(part, max_bytes + 1 - len(body))
                 if len(body) > max_bytes:
-                    raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a delivery has at most {max_bytes} bytes")
+                    raise too_large
     except zlib.error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is not what its Content-Encoding says") from None
     except TimeoutError:

@@ -15,6 +15,7 @@ from app.pipeline.hooks import Receiver
 from app.pipeline.ledger import RunOrder
 from app.pipeline.replay import needs_replay, replay_source
 from app.resources import Resources
+from app.scheduler import close_orphans
 from app.sources.resource import ResourceSpec
 from app.sources.webhook import WebhookSpec
 
@@ -54,8 +55,18 @@ class Hooks:
         hooks, self._hooks = list(self._hooks.values()), {}
         await asyncio.gather(*(hook.receiver.close() for hook in hooks))
 
-    async def renew(self) -> None:
-        """Rows that another mapping made are made anew from raw: nobody runs what is delivered."""
+    async def keep(self) -> None:
+        """What ticks do for sources that are run: where nothing is, there are none."""
+        if not self._hooks:
+            return
+        lease_seconds = self._resources.settings.schedule.lease_seconds
+        await self._renew()
+        while True:
+            await asyncio.sleep(lease_seconds)
+            await close_orphans(self._resources)
+
+    async def _renew(self) -> None:
+        """Rows that another mapping made are made anew from raw."""
         resources = self._resources
         for spec in [spec for spec in resources.catalog if spec.is_pushed]:
             try:
@@ -76,8 +87,14 @@ def _open(spec: ResourceSpec, webhook: WebhookSpec, resources: Resources) -> Hoo
     if limit is not None and spec.is_pushed:
         bucket = Bucket(requests=limit.requests, per_seconds=limit.per, burst=limit.burst or limit.requests)
     verifier = Verifier(webhook, spec.secrets)
-    interval = resources.settings.schedule.interval_seconds
-    receiver = Receiver(spec, resources.database, resources.presence, interval_seconds=interval)
+    given = resources.settings.schedule
+    receiver = Receiver(
+        spec,
+        resources.database,
+        resources.presence,
+        interval_seconds=given.interval_seconds,
+        lease_seconds=given.lease_seconds,
+    )
     return Hook(webhook, verifier, receiver, bucket)
 
 
@@ -86,10 +103,10 @@ async def receiving(resources: Resources) -> AsyncIterator[Hooks]:
     """While the block runs; what was taken by its end is written."""
     hooks = Hooks(resources)
     hooks.open()
-    renewing = asyncio.create_task(hooks.renew(), name="hooks' replays")
+    keeping = asyncio.create_task(hooks.keep(), name="hooks")
     try:
         yield hooks
     finally:
-        renewing.cancel()
-        await asyncio.wait({renewing})
+        keeping.cancel()
+        await asyncio.wait({keeping})
         await hooks.close()

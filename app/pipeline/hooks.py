@@ -78,15 +78,25 @@ class Receiver:
 
     Args:
         interval_seconds: how long one run lasts.
+        lease_seconds: without a sign of life for so long, a run counts as crashed.
     """
 
-    def __init__(self, spec: ResourceSpec, database: Database, presence: Presence, *, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        spec: ResourceSpec,
+        database: Database,
+        presence: Presence,
+        *,
+        interval_seconds: float,
+        lease_seconds: float,
+    ) -> None:
         assert spec.webhook is not None
         self.spec = spec
         self._webhook = spec.webhook
         self._database = database
         self._presence = presence
         self._interval = interval_seconds
+        self._beat_seconds = min(BEAT_SECONDS, lease_seconds / 3)
         self._normalizer: Normalizer = open_normalizer(spec, {})
         self._raw_ids, self._row_ids = raw_ids(database), normalized_ids(database)
         self._waiting: list[_Waiting] = []
@@ -122,7 +132,7 @@ class Receiver:
     async def _write_all(self) -> None:
         while not self._closing or self._waiting:
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_SECONDS):
+                async with asyncio.timeout(self._beat_seconds):
                     await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
