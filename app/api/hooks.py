@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from app.api.problems import ProblemError, problem_responses
 from app.errors import StoreError
+from app.extract.deliveries import Delivery
 from app.extract.webhook import ForgedError
 from app.operations.hooks import Hooks
-from app.pipeline.hooks import Delivery
 
 log = structlog.get_logger()
 

@@ -6,12 +6,11 @@ No lease is needed: there may be a receiver in each process, and a run that read
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -24,14 +23,14 @@ from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import Presence, take_turn
 from app.db.raw_data import known_deliveries
 from app.errors import EtlError, StoreError, StoreUnavailableError
-from app.extract.json_records import add_record, check_end, decode, scan, skip
+from app.extract.deliveries import Delivery, read_deliveries
 from app.land import Landed, land
 from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.beside import turn_of
 from app.pipeline.held import Held
 from app.pipeline.staging import StagingRules, stage
-from app.records import HOOK, Checkpoint, Counts, Cursor, Records, Rejection, Traffic
+from app.records import HOOK, Checkpoint, Counts, Cursor, Traffic
 from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
@@ -46,13 +45,6 @@ WRITE_ATTEMPTS: Final = 5
 BEAT_SECONDS: Final = 5.0
 FEW: Final = 100
 """Records of a few KB each that hold up the event loop for no more than some milliseconds."""
-_NOT_JSON: Final = Rejection("not_json", None, "the body is no JSON; it is kept as a JSON string")
-
-
-class Delivery(NamedTuple):
-    body: bytes
-    key: str | None
-    """By which it is known again; None: by nothing."""
 
 
 @dataclass(slots=True)
@@ -306,19 +298,3 @@ class Receiver:
 async def _aside(size: int, work: Callable[..., T], *given: Any) -> T:
     """In a thread, unless it is done sooner than a thread is found."""
     return work(*given) if size <= FEW else await asyncio.to_thread(work, *given)
-
-
-def read_deliveries(deliveries: list[Delivery]) -> Records:
-    """Each body is one record, exactly as it came; what is no JSON is rejected, as a JSON string."""
-    records = Records()
-    for position, delivery in enumerate(deliveries, 1):
-        text = decode(delivery.body)
-        try:
-            begin = skip(text, 0)
-            value, end = scan(text, begin)
-            check_end(text, end)
-        except (ValueError, StopIteration, RecursionError):
-            records.append(json.dumps(text), position, None, _NOT_JSON)
-        else:
-            add_record(records, text, value, position=position)
-    return records
