@@ -77,8 +77,9 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
         docs_url=None,
         redoc_url=None,
     )
+    app.include_router(data.router, dependencies=[Reader, Unrepeated])
+    app.include_router(hooks.router)  # early: each router before it is looked through for each delivery
     for router in (
-        data.router,
         exports.router,  # before /data/{row_id}
         lineage.router,
         stats.router,
@@ -92,7 +93,6 @@ def create_app(settings: Settings | None = None, *, resources: Resources | None 
     ):
         app.include_router(router, dependencies=[Reader, Unrepeated])
     app.include_router(health.router)
-    app.include_router(hooks.router)
     describe(app, reading_is_closed=settings.server.read_token is not None)
     mount_docs(app)
     install_problem_handlers(app)
