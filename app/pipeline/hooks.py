@@ -138,12 +138,18 @@ class Receiver:
         error: EtlError | None = None
         try:
             await self._write([one.delivery for one in taken])
-        except EtlError as expected:
+        except StoreUnavailableError as expected:
             error = expected
-            log.warning("deliveries_not_stored", source=self.spec.name, deliveries=len(taken), reason=str(expected))
-        except Exception as bug:
-            error = StoreError(f"unexpected {type(bug).__name__}; the log has the traceback")
-            log.exception("deliveries_not_stored", source=self.spec.name, deliveries=len(taken))
+        except Exception as fault:
+            if len(taken) > 1:
+                # One that cannot be stored keeps no other from it
+                for one in taken:
+                    await self._write_and_answer([one])
+                return
+            error = fault if isinstance(fault, EtlError) else StoreError(f"unexpected {type(fault).__name__}")
+            log.error("delivery_not_stored", source=self.spec.name, exc_info=fault)
+        if isinstance(error, StoreUnavailableError):
+            log.warning("deliveries_not_stored", source=self.spec.name, deliveries=len(taken), reason=str(error))
         for one in taken:
             if one.done.done():
                 continue  # its sender left

@@ -92,6 +92,12 @@ class _Resource(Spec):
         return self.is_whole or "source_id" in self.expect.unique
 
     @model_validator(mode="after")
+    def _deliveries_are_kept(self) -> Self:
+        if self.schema_contract.data_type == "freeze" and getattr(self, "webhook", None) is not None:
+            raise ValueError('schema_contract: "freeze" fails a run, and a delivery is kept; write "reject_row"')
+        return self
+
+    @model_validator(mode="after")
     def _absence_means_one_thing(self) -> Self:
         if self.deletes.detect == "snapshot" and self.write_disposition != "merge":
             raise ValueError(

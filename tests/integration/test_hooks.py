@@ -159,6 +159,16 @@ async def test_what_is_signed_and_no_record_is_kept_as_a_reject(dsn: str, tmp_pa
         assert await sender.deliver(order(1)) == 202
 
 
+async def test_one_that_cannot_be_stored_keeps_no_other_from_it(dsn: str, tmp_path: Path) -> None:
+    async with shop(dsn, tmp_path) as sender:
+        await sender.sql.execute("ALTER TABLE normalized_data ADD CHECK (name <> 'R-13')")
+        answers = await asyncio.gather(*(sender.deliver(order(number)) for number in range(30)))
+        assert [number for number, status in enumerate(answers) if status != 202] == [13]
+        assert answers[13] == 503
+        assert len(await sender.rows()) == len(await sender.raw()) == 29
+        assert any('"delivery_not_stored"' in line for line in sender.service.log)
+
+
 async def test_bodies_are_bounded_however_they_come(dsn: str, tmp_path: Path) -> None:
     async def pieces(size: int) -> AsyncIterator[bytes]:
         for _ in range(size // 1000):
@@ -244,6 +254,7 @@ async def test_a_senders_rate_is_limited(dsn: str, tmp_path: Path) -> None:
         (ORDERS, "", "there is no secret SHOP"),
         (ORDERS.replace("{secrets.SHOP}", "{secrets.OTHER}"), SECRET, "there is no secret OTHER"),
         (ORDERS.replace('prefix = "sha256="', 'algorithm = "md5"'), SECRET, "algorithm"),
+        (ORDERS.replace("primary_key", 'schema_contract = "freeze"\nprimary_key'), SECRET, "a delivery is kept"),
     ],
 )
 async def test_what_cannot_be_received_is_said_and_never_open(
