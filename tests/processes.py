@@ -81,3 +81,26 @@ async def _read(process: asyncio.subprocess.Process, log: list[str]) -> None:
     assert process.stdout is not None
     async for line in process.stdout:
         log.append(line.decode().rstrip())  # noqa: PERF401 -- others read the list meanwhile
+
+
+async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare socket."""
+    host, port = service.url.removeprefix("http://").split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def exchange(service: Service, sent: bytes) -> bytes:
+    """All that comes back for these bytes, until the service closes the connection."""
+    reader, writer = await connect(service)
+    async with asyncio.timeout(20):
+        try:
+            writer.write(sent)
+            await writer.drain()
+        except ConnectionError:
+            pass  # it has heard enough
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b"HTTP/1.1 413 cut off while sending"
+        finally:
+            writer.close()

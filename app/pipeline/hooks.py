@@ -123,15 +123,18 @@ class Receiver:
 
     async def _write_all(self) -> None:
         while not self._closing or self._waiting:
-            with suppress(TimeoutError):
+            silent = False
+            try:
                 async with asyncio.timeout(self._beat_seconds):
                     await self._arrived.wait()
+            except TimeoutError:
+                silent = True
             self._arrived.clear()
             while self._waiting:
                 taken, self._waiting = self._waiting[:MAX_DELIVERIES], self._waiting[MAX_DELIVERIES:]
                 self._waiting_bytes -= sum(len(one.delivery.body) for one in taken)
                 await self._write_and_answer(taken)
-            await self._keep_run()
+            await self._keep_run(silent=silent)
         await self._close_run()
 
     async def _write_and_answer(self, taken: list[_Waiting]) -> None:
@@ -264,12 +267,14 @@ class Receiver:
         log.info("run_started", source=spec.name, run_id=run_id, resource=spec.resource, trigger="hook")
         return _Run(run_id, checkpoint, monotonic() + self._interval)
 
-    async def _keep_run(self) -> None:
+    async def _keep_run(self, *, silent: bool) -> None:
         if self._run is None:
             return
         if monotonic() >= self._run.ends_at:
             await self._close_run()
             return
+        if not silent:
+            return  # what was written was a sign of life
         with suppress(StoreError):
             async with self._database.write() as session:
                 await runs.beat(session, self._run.run_id)

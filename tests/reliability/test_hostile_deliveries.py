@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.databases import with_database
-from tests.processes import Service, serving
+from tests.processes import Service, connect, exchange, serving
 from tests.webhooks import SECRET, body, signed, source, write
 
 HOOK = b"POST /hooks/shop-orders HTTP/1.1\r\nHost: h\r\n"
@@ -152,24 +152,3 @@ async def test_a_sender_that_leaves_in_the_middle_leaves_others_alone(service: S
 
 def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer else 0
-
-
-async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = service.url.removeprefix("http://").split(":")
-    return await asyncio.open_connection(host, int(port))
-
-
-async def exchange(service: Service, sent: bytes) -> bytes:
-    reader, writer = await connect(service)
-    async with asyncio.timeout(20):
-        try:
-            writer.write(sent)
-            await writer.drain()
-        except ConnectionError:
-            pass  # it has heard enough
-        try:
-            return await reader.read()
-        except ConnectionError:
-            return b"HTTP/1.1 413 cut off while sending"
-        finally:
-            writer.close()

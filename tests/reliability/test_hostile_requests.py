@@ -1,11 +1,10 @@
 """Bytes that no client library sends, on a real socket: each is answered or cut off, and none is a 500."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.processes import Service, serving
+from tests.processes import Service, connect, exchange, serving
 
 HOST = b"Host: h\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
@@ -84,24 +83,3 @@ async def test_nothing_follows_the_headers_that_answer_a_head(service: Service, 
     headers, _, rest = answer.partition(b"\r\n\r\n")
     assert headers.startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 405"))
     assert rest == b""
-
-
-async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = service.url.removeprefix("http://").split(":")
-    return await asyncio.open_connection(host, int(port))
-
-
-async def exchange(service: Service, sent: bytes) -> bytes:
-    reader, writer = await connect(service)
-    async with asyncio.timeout(20):
-        try:
-            writer.write(sent)
-            await writer.drain()
-        except ConnectionError:
-            pass  # it has heard enough
-        try:
-            return await reader.read()
-        except ConnectionError:
-            return b"HTTP/1.1 413 cut off while sending"
-        finally:
-            writer.close()
