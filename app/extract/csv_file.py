@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 PART_BYTES: Final = 480 * 1024
 """Cut at once: about 5,000 rows of 100 bytes, a batch."""
+FIRST_PART_BYTES: Final = 96 * 1024
+"""As the first batches are small, too."""
 
 BEGINNING_BYTES: Final = 1024 * 1024
 """Of a body that is gone on with: read again for its header, encoding and dialect."""
@@ -123,6 +125,7 @@ class _Reading:
                 what=self._what,
             ),
             PART_BYTES,
+            first=FIRST_PART_BYTES,
         )
         self._rest = b""
         self._prefix = PrefixHash()

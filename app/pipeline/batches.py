@@ -13,6 +13,11 @@ from app.records import Cursor, Page, Records, Stretch, StretchRules, Validators
 T = TypeVar("T")
 
 MAX_RECORDS: Final = 5_000
+FIRST_RECORDS: Final = 1_000
+GROWTH: Final = 50
+"""Batches grow with what a run has brought, to this part of it: five may be read again after a kill, the one being
+made among them. So that is MAX_RECORDS of a run of 50,000, and of any run a tenth of what it had committed."""
+
 MAX_SECONDS: Final = 1.0
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of bodies: records may be large."""
@@ -83,27 +88,30 @@ async def batches(
     pages: AsyncGenerator[Page, None], *, max_records: int = MAX_RECORDS, max_seconds: float = MAX_SECONDS
 ) -> AsyncGenerator[Batch, None]:
     """
-    Group pages until they hold `max_records` records or the first of them is `max_seconds` old.
+    Group pages until they hold as many records as a batch may, or the first of them is `max_seconds` old.
 
-    A slow source does not hold back what it sent before; when it fails, what
-    came before the fault is given out first.
+    A batch holds FIRST_RECORDS, and more as the run goes on: `max_records` at most. A slow source does not hold back
+    what it sent before; when it fails, what came before the fault is given out first.
     """
-    batch = Batch()
+    batch, given = Batch(), 0
     upcoming: asyncio.Task[Page] | None = None
     try:
         while True:
+            room = min(max(given // GROWTH, FIRST_RECORDS), max_records)
             upcoming = upcoming or asyncio.create_task(_next(pages))
             patience = batch.opened_at + max_seconds - monotonic() if batch.parts else None
             await asyncio.wait({upcoming}, timeout=None if patience is None else max(0.0, patience))
             if not upcoming.done():
                 yield batch
+                given += batch.size + batch.skipped
                 batch = Batch()
                 continue
             page = upcoming.result()
             upcoming = None
-            for number, part in enumerate(_parts(page, max_records)):
-                if batch.has_no_room_for(part, max_records) or (batch.begins_within and _skips(page)):
+            for number, part in enumerate(_parts(page, room)):
+                if batch.has_no_room_for(part, room) or (batch.begins_within and _skips(page)):
                     yield batch
+                    given += batch.size + batch.skipped
                     batch = Batch(begins_within=number > 0)
                 batch.add_part(page, part)
             batch.end_page(page)

@@ -13,6 +13,8 @@ import asyncpg
 import pytest
 
 from app.clock import monotonic
+from app.extract.limits import DEFAULT_CONCURRENCY
+from app.pipeline.batches import MAX_RECORDS
 from tests.processes import run, serving, start
 from tests.proving import Change, broken_build
 from tests.source_server import Fault, SourceServer
@@ -162,3 +164,33 @@ async def test_sigterm_at_any_point_ends_it_in_time_and_frees_its_lease(
     statuses = {row["status"] for row in await sql.fetch("SELECT DISTINCT status FROM etl_runs")}
     assert statuses <= {"succeeded", "interrupted"}
     assert await sql.fetchval("SELECT count(*) FROM etl_checkpoint WHERE holder IS NOT NULL") == 0
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(40, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+async def test_a_killed_run_reads_again_no_more_than_one_batch_may_hold(
+    kills: int, dsn: str, source_server: SourceServer
+) -> None:
+    rng, pages = random.Random(7), 200 * kills
+    posts = [{"id": n, "title": f"post {n}"} for n in range(pages * 100)]
+    environment = {
+        "DATABASE_URL": dsn,
+        "BUILT_IN_SOURCES": "api",
+        "API_HOST": source_server.put_pages("/posts", posts).removesuffix("/posts"),
+    }
+    furthest, again = 0, list[int]()
+    for enough in [*(rng.randint(10, 200) for _ in range(kills)), pages]:
+        before = len(source_server.requests("/posts"))
+        process = await start(sys.executable, "-m", "app", "run", "api", **environment)
+        while len(source_server.requests("/posts")) < before + enough and process.returncode is None:
+            await asyncio.sleep(0.001)
+        if enough < pages:
+            process.kill()
+        output, _ = await process.communicate()
+        asked = [int(seen.query["_page"]) for seen in source_server.requests("/posts")[before:]]
+        again.append(1 + furthest - min(asked))
+        furthest = max(furthest, *asked)
+
+    assert process.returncode == 0, output
+    assert furthest == pages
+    print(f"{kills} kills, pages asked again: {again}")
+    assert max(again) <= MAX_RECORDS // 100 + DEFAULT_CONCURRENCY

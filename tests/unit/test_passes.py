@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.errors import SourceUnavailableError
-from app.pipeline.batches import MAX_BYTES, Batch, batches
+from app.pipeline.batches import MAX_BYTES, MAX_RECORDS, Batch, batches
 from app.pipeline.checkpoint import after_batch, after_replay, begin_pass, may_replay, must_remap, while_replaying
 from app.records import Checkpoint, Cursor, Page, Records, Validators
 from tests.normalizing import rest_spec
@@ -58,6 +58,21 @@ async def test_pages_of_large_records_are_not_gathered() -> None:
             yield replace(page(number, 1, last=number == 4), body_bytes=MAX_BYTES // 2)
 
     assert sizes(await given_out(pages())) == [2, 2]
+
+
+async def test_batches_grow_with_what_a_run_has_brought() -> None:
+    async def pages() -> AsyncGenerator[Page, None]:
+        for number in range(1, 4_001):
+            yield page(number, 100)
+
+    found = sizes([batch async for batch in batches(pages())])
+
+    committed = 0
+    for at, size in enumerate(found[:-5]):
+        at_once = sum(found[at : at + 5])
+        assert at_once <= max(MAX_RECORDS, 0.1 * (committed + at_once))
+        committed += size
+    assert found[-2] == MAX_RECORDS
 
 
 async def test_small_pages_are_committed_together() -> None:
