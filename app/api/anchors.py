@@ -7,7 +7,7 @@ walks by number pays for each page what a cursor would have cost.
 
 from bisect import bisect_right, insort
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.db.data_query import DataQuery
@@ -15,24 +15,29 @@ from app.db.data_query import DataQuery
 MAX_ANCHORS: Final = 20_000
 
 
-class Anchors:
-    """Of one version of the data; another one forgets them."""
+@dataclass(slots=True)
+class _Walk:
+    """Of the pages of one source, or of all, in one version."""
 
+    version: str
+    offsets: list[int] = field(default_factory=list)
+    places: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+
+class Anchors:
     def __init__(self) -> None:
-        self._version = ""
-        self._offsets: dict[str | None, list[int]] = {}
-        self._places: dict[tuple[str | None, int], tuple[Any, ...]] = {}
+        self._walks: dict[str | None, _Walk] = {}
 
     def nearer(self, query: DataQuery, version: str) -> DataQuery:
         """The same page, counted from the last anchor before it; as it is, where there is none."""
-        if version != self._version or query.offset is None:
+        walk = self._walks.get(query.source)
+        if walk is None or walk.version != version or query.offset is None:
             return query
-        offsets = self._offsets.get(query.source, [])
-        at = bisect_right(offsets, query.offset)
+        at = bisect_right(walk.offsets, query.offset)
         if not at:
             return query
-        offset = offsets[at - 1]
-        return replace(query, offset=query.offset - offset, after=self._places[query.source, offset])
+        offset = walk.offsets[at - 1]
+        return replace(query, offset=query.offset - offset, after=walk.places[offset])
 
     def remember(self, query: DataQuery, version: str, rows: Sequence[Sequence[Any]]) -> None:
         """
@@ -42,11 +47,12 @@ class Anchors:
         """
         if query.after is not None or query.limit is None or len(rows) <= query.limit:
             return
-        if version != self._version or len(self._places) == MAX_ANCHORS:
-            self._version = version
-            self._offsets.clear()
-            self._places.clear()
-        place, last = (query.source, (query.offset or 0) + query.limit), rows[query.limit - 1]
-        if place not in self._places:
-            insort(self._offsets.setdefault(query.source, []), place[1])
-            self._places[place] = (last[1], last[0])
+        if sum(len(walk.offsets) for walk in self._walks.values()) >= MAX_ANCHORS:
+            self._walks.clear()
+        walk = self._walks.get(query.source)
+        if walk is None or walk.version != version:
+            walk = self._walks[query.source] = _Walk(version)
+        offset, last = (query.offset or 0) + query.limit, rows[query.limit - 1]
+        if offset not in walk.places:
+            insort(walk.offsets, offset)
+            walk.places[offset] = (last[1], last[0])

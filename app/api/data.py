@@ -85,7 +85,7 @@ async def get_data(
     answer = Answer(
         body=written,
         etag=etag_of(written),
-        version=found.version.version,
+        version=found.version.mark(query.source).version,
         source=query.source,
         max_staleness=parameters.max_staleness,
         link=_link(request.scope["path"], asked.given, cursor, seen // size + 1) if has_more else None,

@@ -39,10 +39,10 @@ class Answer:
 
     body: bytes
     etag: str
-    version: str
-    """Of the data that it shows."""
     source: str | None
     """The one that it covers; None: all of them."""
+    version: str
+    """Of what it covers."""
     max_staleness: str | None
     """As the client gave it: asked anew each time that the page is sent."""
     link: str | None
@@ -87,7 +87,7 @@ class ReadCache:
             return None
         known = await self._confirm(strict=strict)
         answer = self._answers.get(key)
-        if answer is None or answer.version != known.version:
+        if answer is None or answer.version != known.mark(answer.source).version:
             self.misses += 1
             return None
         self._answers.move_to_end(key)
@@ -97,7 +97,8 @@ class ReadCache:
     def keep(self, key: Key, answer: Answer) -> None:
         size = _size(key, answer)
         # One of another version was read while a run commits: no next reader will find it right
-        if size > self._max_bytes // 8 or self._known is None or answer.version != self._known.version:
+        known = None if self._known is None else self._known.mark(answer.source).version
+        if size > self._max_bytes // 8 or answer.version != known:
             return
         if (replaced := self._answers.pop(key, None)) is not None:
             self._bytes -= _size(key, replaced)
@@ -120,10 +121,16 @@ class ReadCache:
         if asked_at < self._known_at:
             return
         self._known_at = asked_at
-        if self._known is None or self._known.version != found.version:
-            self._answers.clear()
-            self._bytes = 0
         self._known = found
+
+    async def ask(self) -> DataVersion:
+        """
+        The version as it is now, or a moment later.
+
+        Raises:
+            StoreError: the database cannot be asked.
+        """
+        return await self._confirm(strict=True)
 
     async def _confirm(self, *, strict: bool) -> DataVersion:
         now = monotonic()

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from asyncpg import Record
-from sqlalchemy import Integer, Select, Text, bindparam, case, column, func, literal_column, select, text, true
+from sqlalchemy import Integer, Label, Select, Text, bindparam, case, func, literal_column, select, text, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -26,17 +26,26 @@ FEW_ROWS: Final = 5_000
 
 # Each batch that changes rows gives its checkpoint another version in the same transaction, so this changes exactly
 # when the data do. Made from what the rows say and not from their xmin, it is the same on a standby.
-_VERSION: Final = (
-    text("""
-    SELECT coalesce(md5(string_agg(
-        concat_ws('|', source, resource, data_version, row_count), '|' ORDER BY source, resource
-    )), 'empty') AS version, coalesce(md5(string_agg(
-        concat_ws('|', source, resource, succeeded_at), '|' ORDER BY source, resource
-    )), 'empty') AS freshness FROM etl_checkpoint WHERE kind = 'cursor'
-""")
-    .columns(column("version"), column("freshness"))
-    .subquery("versions")
+_MARK: Final[tuple[Label[Any], ...]] = (
+    literal_column(
+        "coalesce(md5(string_agg(concat_ws('|', source, resource, data_version, row_count), '|'"
+        " ORDER BY source, resource)), 'none')"
+    ).label("version"),
+    literal_column(
+        "coalesce(md5(string_agg(concat_ws('|', source, resource, succeeded_at), '|'"
+        " ORDER BY source, resource)), 'none')"
+    ).label("freshness"),
 )
+_CURSORS: Final = EtlCheckpoint.kind == literal_column("'cursor'")
+
+
+class Mark(NamedTuple):
+    """By which what was read, of one source or of all, is known to be what is there still."""
+
+    version: str = "none"
+    """Another one whenever rows or totals are others."""
+    freshness: str = "none"
+    """Another one whenever a source was brought up to date, changed or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +56,24 @@ class Extent:
     """Rows that are served."""
     as_of: datetime | None
     """It was up to date then; None while it never was."""
+    mark: Mark
 
 
-_NOTHING: Final = Extent(0, None)
+_NOTHING: Final = Extent(0, None, Mark())
 
 
 @dataclass(frozen=True, slots=True)
 class DataVersion:
     """What the loader wrote down of the data, committed with the rows themselves."""
 
-    version: str
-    """Another one whenever rows or totals are others."""
-    freshness: str
-    """Another one whenever a source was brought up to date, changed or not."""
+    all: Mark
+    """Of all sources together."""
     extents: Mapping[str, Extent]
     """By source."""
+
+    def mark(self, source: str | None) -> Mark:
+        """Of one source, or of all of them."""
+        return self.all if source is None else self.extents.get(source, _NOTHING).mark
 
     def total(self, source: str | None) -> int:
         """Rows of one source, or of all of them."""
@@ -87,23 +99,23 @@ class DataVersion:
 
 _EXTENTS: Final = (
     select(
-        _VERSION.c.version,
-        _VERSION.c.freshness,
         EtlCheckpoint.source,
+        *_MARK,
         func.sum(EtlCheckpoint.row_count),
         case((func.bool_and(EtlCheckpoint.succeeded_at.is_not(None)), func.min(EtlCheckpoint.succeeded_at))),
     )
-    .select_from(_VERSION.outerjoin(EtlCheckpoint, EtlCheckpoint.kind == literal_column("'cursor'")))
-    .group_by(_VERSION.c.version, _VERSION.c.freshness, EtlCheckpoint.source)
+    .where(_CURSORS)
+    .group_by(text("GROUPING SETS ((), (source))"))
 )
+"""A row without a source is of all of them, and there without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataRows:
     """A page's rows, with what `DataVersion` says of the moment at which they were read."""
 
-    version: str
-    freshness: str
+    mark: Mark
+    """Of the query's source, or of all."""
     rows: Sequence[Sequence[Any]]
     """Columns as in `SERVED`; one more than the query's limit, where there is one."""
 
@@ -221,9 +233,13 @@ def _compiled_page(shape: _Shape) -> Compiled:
     )
     page = select_data(query).limit(bindparam("wanted", type_=Integer)).lateral("page")
     columns = {name: page.c[name] for name in SERVED}
+    covered = select(*_MARK).where(_CURSORS)
+    if shape.has_source:
+        covered = covered.where(EtlCheckpoint.source == query.source)
+    mark = covered.subquery("mark")
     return compile_once(
-        select(_VERSION.c.version, _VERSION.c.freshness, *columns.values())
-        .select_from(_VERSION.outerjoin(page, true()))
+        select(*mark.c, *columns.values())
+        .select_from(mark.outerjoin(page, true()))
         .order_by(*ordered(query.order, columns))
     )
 
@@ -236,9 +252,9 @@ def _compiled_extents() -> Compiled:
 def _rows_of(found: Sequence[Record]) -> DataRows:
     version, freshness, first, *_ = found[0]
     # Where the page has no row, these stand alone
-    return DataRows(version, freshness, [row[2:] for row in found] if first is not None else [])
+    return DataRows(Mark(version, freshness), [row[2:] for row in found] if first is not None else [])
 
 
 def _version_of(found: Sequence[Any]) -> DataVersion:
-    extents = {source: Extent(int(total), as_of) for _, _, source, total, as_of in found if source is not None}
-    return DataVersion(found[0][0], found[0][1], extents)
+    extents = {source: Extent(int(total or 0), as_of, Mark(*mark)) for source, *mark, total, as_of in found}
+    return DataVersion(extents.pop(None).mark, extents)

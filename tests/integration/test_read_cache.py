@@ -16,7 +16,7 @@ from sqlalchemy import event
 from app.api.read_cache import ENTRY_BYTES, Answer, ReadCache
 from app.clock import monotonic
 from app.db import data
-from app.db.data import DataVersion, read_version
+from app.db.data import DataVersion, Mark, read_version
 from app.db.engine import Database
 from app.db.quick_reads import Compiled, QuickReads
 from app.resources import Resources
@@ -197,6 +197,30 @@ async def test_a_page_whose_rows_stay_keeps_its_etag_while_others_change(
 
 
 @pytest.mark.usefixtures("filled")
+async def test_pages_of_one_source_are_kept_while_another_one_changes(
+    client: httpx2.AsyncClient, tick: Tick, source_server: SourceServer
+) -> None:
+    source_server.put_pages("/posts", [{"id": 1, "title": "one"}])
+    kept = {}
+    for path in ("/data?source=csv", "/data?source=csv&page=2", "/data?source=none", "/data?source=api", "/data"):
+        kept[path] = (await client.get(path)).content
+    assert (await tick("api")).status == "success"
+
+    strict = {"Cache-Control": "no-cache"}
+    again = {path: await client.get(path, headers=strict) for path in kept}
+
+    told = {path: answer.headers["cache-status"].removeprefix("etl-river; ") for path, answer in again.items()}
+    assert told == {
+        "/data?source=csv": "hit",
+        "/data?source=csv&page=2": "hit",
+        "/data?source=none": "hit",
+        "/data?source=api": "fwd=miss",
+        "/data": "fwd=miss",
+    }
+    assert {path for path, answer in again.items() if answer.content == kept[path]} == set(list(kept)[:3])
+
+
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("content", [csv(1, name="Other"), csv(2), csv(1).replace(b"7,1\n", b"7,\n")])
 async def test_whatever_changes_a_row_changes_the_version(
     database: Database, tick: Tick, source_server: SourceServer, content: bytes
@@ -206,7 +230,7 @@ async def test_whatever_changes_a_row_changes_the_version(
 
     assert (await tick("csv")).status == "success"
 
-    assert (await read_version(database)).version != before.version
+    assert (await read_version(database)).all.version != before.all.version
 
 
 @pytest.mark.usefixtures("filled")
@@ -337,12 +361,12 @@ def moment(at: datetime) -> str:
 
 
 def answer(size: int, version: str = "v") -> Answer:
-    return Answer(b"x" * size, "etag", version, None, None, None)
+    return Answer(b"x" * size, "etag", None, version, None, None)
 
 
 async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(database: Database) -> None:
     cache = ReadCache(database, max_bytes=10 * (ENTRY_BYTES + 1_001))
-    cache.learn(DataVersion("v", "f", {}), asked_at=monotonic())
+    cache.learn(DataVersion(Mark("v", "f"), {}), asked_at=monotonic())
     for n in range(11):
         cache.keep((b"%d" % (n % 10), b""), answer(1_000))  # the first one twice
     cache.keep((b"large", b""), answer(5_000))
@@ -356,8 +380,8 @@ async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(databa
 
 async def test_an_older_answer_of_the_database_does_not_undo_a_newer_one(database: Database) -> None:
     cache = ReadCache(database, max_bytes=1_000_000)
-    cache.learn(DataVersion("new", "f", {}), asked_at=2.0)
+    cache.learn(DataVersion(Mark("new", "f"), {}), asked_at=2.0)
 
-    cache.learn(DataVersion("old", "f", {}), asked_at=1.0)
+    cache.learn(DataVersion(Mark("old", "f"), {}), asked_at=1.0)
 
-    assert cache.latest == DataVersion("new", "f", {})
+    assert cache.latest == DataVersion(Mark("new", "f"), {})
