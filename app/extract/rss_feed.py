@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from functools import partial
 from sys import maxsize
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -11,7 +10,7 @@ from app.errors import SourceMalformedError
 from app.extract.bodies import open_source
 from app.extract.client import SourceClient
 from app.extract.decompress import decompressed
-from app.extract.feed_entries import findings, parse_feed, read_entries
+from app.extract.feed_records import findings, read_entries, understand
 from app.extract.http_errors import redact
 from app.records import Checkpoint, Cursor, Page, Records, Traffic
 from app.sources.resource import ResourceSpec
@@ -41,17 +40,18 @@ async def read_feed(
         most = spec.client.max_response_bytes or min(client.max_page_bytes, MAX_FEED_BYTES)
         text = await _whole(plain, most=most, what=what)
         validators = body.proven
-    parse = partial(
-        parse_feed,
+    parsed = await understand(
+        text,
+        feed.identity,
         what=what,
         content_type=body.headers.get("Content-Type"),
         content_language=body.headers.get("Content-Language"),
         base_url=_base(body.url),
+        max_parse_seconds=feed.max_parse_seconds,
     )
-    parsed = await asyncio.to_thread(parse, text)
     if parsed.ill_formed is not None and feed.on_bozo == "fail":
         raise SourceMalformedError(f'{what}: ill-formed: {parsed.ill_formed}; feed.on_bozo is "fail"')
-    records = await asyncio.to_thread(read_entries, parsed, feed.identity)
+    records = await asyncio.to_thread(read_entries, parsed)
     if body.asked is not None:
         body.asked.brings(1)
     yield Page(

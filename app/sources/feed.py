@@ -17,6 +17,13 @@ class FeedSpec(Spec):
     on_bozo: Literal["accept_and_note", "fail"] = Field(
         "accept_and_note", description="Of a feed that is ill-formed: take what was understood, or fail the run."
     )
+    max_parse_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=600,
+        description="Of processor time; by default 1.75, and 4 for each MiB beyond the first. "
+        "Raise it where a feed that means no harm is stopped.",
+    )
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

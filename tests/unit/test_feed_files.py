@@ -46,7 +46,8 @@ def test_what_is_left_out_has_a_mapping_that_fits_a_feed() -> None:
         ({"feed": 'identity = ["published"]'}, "resources.entries.feed.identity"),
         ({"feed": 'identity = ["id", "id"]'}, "names one thing twice"),
         ({"feed": 'on_bozo = "reject"'}, "resources.entries.feed.on_bozo"),
-        ({"feed": 'uri = "x"'}, "feed has identity, on_bozo, url"),
+        ({"feed": "max_parse_seconds = 0"}, "resources.entries.feed.max_parse_seconds"),
+        ({"feed": 'uri = "x"'}, "feed has identity, max_parse_seconds, on_bozo, url"),
         ({"top": 'client = { base_url = "https://x.example" }'}, "write the whole URL into feed.url"),
         ({"top": 'client = { paginator = { type = "single_page" } }'}, "a feed, which is one body"),
         ({"keys": 'endpoint = { path = "x" }'}, "endpoint: unknown key in a source of this type"),
@@ -62,5 +63,5 @@ def test_what_makes_no_sense_of_a_feed_is_refused_with_its_reason(given: dict[st
 def test_the_schema_has_the_keys_of_a_feed() -> None:
     schema = json_schema()["$defs"]
 
-    assert set(schema["FeedSpec"]["properties"]) == {"url", "identity", "on_bozo"}
+    assert set(schema["FeedSpec"]["properties"]) == {"url", "identity", "on_bozo", "max_parse_seconds"}
     assert "resource_defaults" in schema["RssSource"]["properties"]

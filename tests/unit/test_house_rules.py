@@ -41,6 +41,7 @@ DOORS = {
     "alembic": {"db"},
     "aiohttp": {"extract"},
     "aiofiles": {"extract"},
+    "anyio": {"extract"},
     "fastapi": {"api", "web", "main"},
     "starlette": {"api", "web", "main"},
     "uvicorn": {"cli"},
