@@ -101,5 +101,5 @@ def _instead(feed: Feed) -> str:
     start = feed.instead or ""
     if start.startswith(("{", "[")):
         return f'JSON ({start[:40]!r}); a JSON Feed is a source of type rest_api with endpoint.data_selector = "items"'
-    told = glimpse(start)
-    return f"{told}; it names a feed: {redact(feed.names)[:200]}" if feed.names else told
+    hint = f"it names a feed: {redact(feed.names)[:200]}" if feed.names else "see whether feed.url is right"
+    return f"{glimpse(start)}; {hint}"

@@ -245,7 +245,7 @@ async def test_on_bozo_fail_fails_the_run_and_writes_nothing(feed: Feed, sql: as
             "application/json",
             "a JSON Feed is a source",
         ),
-        (b"<root><a/></root>", "application/xml", "no feed (RSS, RDF or Atom): HTML or XML"),
+        (b"<root><a/></root>", "application/xml", "see whether feed.url is right"),
         (bytes(range(256)), "application/octet-stream", "no feed (RSS, RDF or Atom)"),
     ],
 )
