@@ -19,6 +19,7 @@ from app.extract.addresses import check_url, next_hop
 from app.extract.auth import Authenticator, OutgoingRequest, sent_url
 from app.extract.breaker import Breakers
 from app.extract.calls import Call
+from app.extract.content_encoding import read_beginning
 from app.extract.http_body import Body, Response, RestOf, read_links, read_page
 from app.extract.http_errors import excerpt, redact, source_errors
 from app.extract.limits import Limiter
@@ -254,6 +255,7 @@ class SourceClient:
                     data=body,
                     timeout=timeout,
                     allow_redirects=False,
+                    auto_decompress=False,
                     proxy=proxy_for(str(url)),
                 )
             except aiohttp.InvalidURL:
@@ -287,7 +289,7 @@ class SourceClient:
         ranged = status in {206, 416} and "Range" in outgoing.headers
         if status in {200, 201, 203, 204} or (status == 304 and conditional) or ranged:
             return True
-        body = await response.content.read(ERROR_BODY_BYTES)
+        body = await read_beginning(response, ERROR_BODY_BYTES)
         what = f"{outgoing.method} {redact(outgoing.url)}: HTTP {status} {response.reason or ''}".rstrip()
         action = self._action(status, body)
         renewable = action.action == "refresh_auth" if action else status == 401

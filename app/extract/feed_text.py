@@ -94,7 +94,9 @@ def tame(text: bytes, *, what: str) -> bytes:
     """
     tags = text.count(b"<") + text.count(b"&lt;")
     if tags > MAX_TAGS:
-        raise SourceMalformedError(f"{what}: it has {tags} tags, more than {MAX_TAGS}; it was not parsed; ask for one with fewer entries")
+        raise SourceMalformedError(
+            f"{what}: it has {tags} tags, more than {MAX_TAGS}; it was not parsed; ask for one with fewer entries"
+        )
     first = _FIRST_ELEMENT.search(text)
     end = first.start() if first else len(text)
     head = _BLANK.sub(lambda found: found[0] if len(found[0]) < 100 else b"\n", text[:end])

@@ -15,6 +15,7 @@ from app.extract.addresses import check_url, guarded_connector
 from app.extract.auth import Authenticator, TokenAsker, open_auth
 from app.extract.breaker import Breakers, BreakerState
 from app.extract.client import SourceClient
+from app.extract.content_encoding import ACCEPTED
 from app.extract.http_body import read_bounded
 from app.extract.http_errors import redact, source_errors
 from app.extract.limits import Limiters
@@ -89,7 +90,7 @@ class Fetcher:
         hosts = _private_hosts(spec)
         if hosts not in self._sessions:
             self._sessions[hosts] = aiohttp.ClientSession(
-                headers={"User-Agent": f"etl-river/{__version__}"},
+                headers={"User-Agent": f"etl-river/{__version__}", "Accept-Encoding": ACCEPTED},
                 # DummyCookieJar: one source's cookie is not another source's business
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=RelayedConnector(relay)

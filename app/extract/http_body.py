@@ -11,6 +11,7 @@ import aiohttp
 from app.clock import monotonic
 from app.errors import SourceMalformedError, SourceUnavailableError
 from app.extract.calls import Call
+from app.extract.content_encoding import decoded
 from app.extract.decompress import decompressed
 from app.extract.http_errors import redact, source_errors
 from app.extract.link_header import parse_links
@@ -145,7 +146,7 @@ class Body:
         """
         waited = window_waited = 0.0
         window_bytes = 0
-        stream = self._response.content.iter_any().__aiter__()
+        stream = decoded(self._response, what=self.what)
         while True:
             began = monotonic()
             with source_errors(self._url):

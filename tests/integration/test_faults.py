@@ -1,6 +1,7 @@
 """A source that fails leaves its reason in its run, and the other source's rows committed."""
 
 import asyncio
+import gzip
 from pathlib import Path
 
 import asyncpg
@@ -46,7 +47,13 @@ async def reason(sql: asyncpg.Connection, source: str) -> tuple[str, str, str]:
         (Fault(status=429, headers={"Retry-After": "3600"}), "transient_error", "asks to wait 3600 s"),
         (Fault(status=304), "config_error", "HTTP 304"),
         (Fault(status=302, headers={"Location": "file:///etc/passwd"}), "config_error", "only http and https"),
-        (Fault(status=200, headers={"Content-Encoding": "gzip"}, body=b"junk"), "transient_error", "encoding"),
+        (Fault(status=200, headers={"Content-Encoding": "gzip"}, body=b"junk"), "transient_error", "is not gzip"),
+        (
+            Fault(status=200, headers={"Content-Encoding": "gzip"}, body=gzip.compress(b"[" + b" " * 9999)[:-9]),
+            "transient_error",
+            "the compressed body is cut",
+        ),
+        (Fault(status=200, headers={"Content-Encoding": "br"}, body=b"x"), "data_error", "Content-Encoding is 'br'"),
         (Fault(status=200, headers={"X-Long": "x" * 20_000}, body=b"[]"), "transient_error", "Got more than"),
         (
             Fault(status=200, headers={"Link": '<http://h:99999999/>; rel="next"'}, body=b"[]"),
@@ -133,6 +140,23 @@ async def test_a_file_that_is_not_what_was_promised_says_why(
     status, recorded_class, message = await reason(sql, "csv")
     assert (status, recorded_class) == ("failed", error_class)
     assert said in message
+
+
+async def test_a_compressed_file_that_is_cut_is_not_taken_for_a_whole_one(
+    tick: Tick, source_server: SourceServer, sql: asyncpg.Connection
+) -> None:
+    """As a proxy serves it that kept half an answer, and counts what it kept."""
+    rows = b"id,name\n" + b"".join(b"%d,row %d\n" % (n, n) for n in range(5_000))
+    source_server.put("/items.csv", gzip.compress(rows)[:-4000], content_encoding="gzip", etag='"cut"')
+    cut = await tick("csv")
+    source_server.put("/items.csv", gzip.compress(rows), content_encoding="gzip", etag='"whole"')
+
+    whole = await tick("csv")
+
+    assert (cut.reports[0].status, cut.reports[0].error_class) == ("failed", "transient_error")
+    assert "the compressed body is cut" in str(cut.reports[0].error_message)
+    assert whole.reports[0].status == "succeeded"
+    assert await sql.fetchval("SELECT count(*) FROM normalized_data WHERE source = 'csv'") == 5_000
 
 
 async def test_an_empty_answer_after_rows_is_suspect_and_deletes_nothing(

@@ -1,5 +1,6 @@
 """REST source files: what an answer means, where its records are, when to ask again, when a walk has enough."""
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -81,6 +82,12 @@ async def test_an_error_in_a_200_fails_as_the_file_says(
         ('status_code = 404, content = "none here", action = "ignore"', Fault(status=404, body=b"x"), "failed", 1),
         ('status_code = 404, content = "none", action = "ignore"', Fault(status=404, body=b"none"), "succeeded", 1),
         ('status_code = 418, action = "retry"', Fault(status=418), "succeeded", 2),
+        (
+            'status_code = 404, content = "none", action = "ignore"',
+            Fault(status=404, headers={"Content-Encoding": "gzip"}, body=gzip.compress(b"none")),
+            "succeeded",
+            1,
+        ),
         ('content = "busy", action = "retry"', Fault(status=200, body=b'{"data": "busy"}'), "succeeded", 2),
         ('content = "empty", action = "ignore"', Fault(status=200, body=b"empty"), "succeeded", 1),
         ('status_code = "5xx", action = "fail"', Fault(status=503), "failed", 1),
