@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from xml.sax import SAXParseException
 
 from app.errors import SourceMalformedError
-from app.extract.feed_text import narrowed, tame, with_short_declaration, without_surrogates
+from app.extract.feed_text import narrowed, tame, with_plain_guids, with_short_declaration, without_surrogates
 
 GIVEN: Final = "_given"
 """Ends the name of what was written where a time stands."""
@@ -24,6 +24,9 @@ GIVEN: Final = "_given"
 _HTML: Final = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _FAULTS: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RecursionError)
 """What the parser's own code has raised over input that it did not foresee."""
+
+_FAR_YEAR: Final = re.compile(r"\s*\d{5,}-")
+"""Of which the parser takes the first digits."""
 
 _MAX_DEPTH: Final = 50
 
@@ -47,7 +50,7 @@ class Feed:
 
 def parse_feed(
     body: bytes,
-    identity: Sequence[str] = ("id", "link"),
+    identity: Sequence[str],
     *,
     what: str,
     content_type: str | None = None,
@@ -99,7 +102,7 @@ def _parsed(
     narrow, kind, encoding = narrowed(body, content_type)
     narrow = with_short_declaration(narrow, what=what)
     text = tame(convert_to_utf8({"content-type": kind} if kind else {}, narrow, found), what=what)
-    text, fault = without_surrogates(text)
+    text, fault = without_surrogates(with_plain_guids(text))
     if fault is not None:
         found |= {"bozo": True, "bozo_exception": fault}
     found["encoding"] = encoding or found["encoding"] or None
@@ -162,7 +165,7 @@ def _table(given: Mapping[Any, Any], depth: int) -> dict[str, Any]:
 
 def _moment(text: Any, parsed: Any) -> str | None:
     """ISO 8601 in UTC; None: it is no moment that a calendar has."""
-    if not isinstance(parsed, time.struct_time):
+    if not isinstance(parsed, time.struct_time) or (isinstance(text, str) and _FAR_YEAR.match(text)):
         return None
     try:
         moment = _exact(text) or datetime(*parsed[:6], tzinfo=UTC)

@@ -1,7 +1,6 @@
 """A feed's body → its entries as records, parsed in a process of its own."""
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from app.extract.http_errors import redact
 from app.extract.json_lines import cut_lines
 from app.extract.json_records import glimpse
 from app.records import Records
+from app.sources.feed import FeedSpec
 
 MIB: Final = 1024 * 1024
 CPU_SECONDS: Final = 1.75
@@ -22,7 +22,7 @@ MEMORY_BYTES_PER_MIB: Final = 32 * MIB
 """Beyond the first. Feeds as they are take 5 MiB for a MiB, and of the smallest entries 23."""
 
 
-def allowance(feed_bytes: int, max_parse_seconds: float | None = None) -> Allowance:
+def allowance(feed_bytes: int, max_parse_seconds: float | None) -> Allowance:
     """What the parser may take for a feed of this size."""
     more = max(0.0, feed_bytes / MIB - 1)
     seconds = max_parse_seconds or CPU_SECONDS + CPU_SECONDS_PER_MIB * more
@@ -31,13 +31,12 @@ def allowance(feed_bytes: int, max_parse_seconds: float | None = None) -> Allowa
 
 async def understand(
     body: bytes,
-    identity: Sequence[str],
+    spec: FeedSpec,
     *,
     what: str,
     content_type: str | None,
     content_language: str | None,
     base_url: str | None,
-    max_parse_seconds: float | None = None,
 ) -> Feed:
     """
     See `parse_feed`.
@@ -46,11 +45,11 @@ async def understand(
         SourceMalformedError: it is no feed, or takes more time or memory than a feed of its size may.
         SourceError: no process could parse it.
     """
-    may = allowance(len(body), max_parse_seconds)
+    may = allowance(len(body), spec.max_parse_seconds)
     parse = partial(
         parse_feed,
         body,
-        identity,
+        spec.identity,
         what=what,
         content_type=content_type,
         content_language=content_language,

@@ -37,6 +37,7 @@ _SURROGATE: Final = re.compile(
     rb"&#(?:x0*d[89a-f][0-9a-f]{2}|0*(?:5529[6-9]|55[3-9]\d\d|56\d{3}|57[0-2]\d\d|573[0-3]\d|5734[0-3]));?",
     re.IGNORECASE,
 )
+_PLAIN_GUID: Final = re.compile(rb"<guid>(?=\s*+(?:<!\[CDATA\[\s*+)?[^\s<>/:#?&\[\]]++\s*+(?:\]\]>\s*+)?</guid>)")
 _REFERENCE: Final = re.compile(rb"&([^\s;&<>\"'#]+)")
 
 
@@ -114,6 +115,14 @@ def without_surrogates(text: bytes) -> tuple[bytes, str | None]:
     """
     text, count = _SURROGATE.subn(b"&#xFFFD;", text)
     return text, f"{count} references to half a surrogate pair" if count else None
+
+
+def with_plain_guids(text: bytes) -> bytes:
+    """
+    The same, each guid that is a word and no URL marked as one: the parser would resolve it as a relative link, and
+    each entry would be a new one where the feed moves to another address.
+    """
+    return _PLAIN_GUID.sub(b'<guid isPermaLink="false">', text)
 
 
 def _refuse_growth(head: bytes, text: bytes, *, what: str) -> None:

@@ -42,12 +42,11 @@ async def read_feed(
         validators = body.proven
     parsed = await understand(
         text,
-        feed.identity,
+        feed,
         what=what,
         content_type=body.headers.get("Content-Type"),
         content_language=body.headers.get("Content-Language"),
         base_url=_base(body.url),
-        max_parse_seconds=feed.max_parse_seconds,
     )
     if parsed.ill_formed is not None and feed.on_bozo == "fail":
         raise SourceMalformedError(f'{what}: ill-formed: {parsed.ill_formed}; feed.on_bozo is "fail"')
@@ -72,10 +71,7 @@ async def _whole(parts: AsyncIterator[bytes], *, most: int, what: str) -> bytes:
     async for part in parts:
         size += len(part)
         if size > most:
-            raise SourceMalformedError(
-                f"{what}: the feed is larger than {most} bytes; raise client.max_response_bytes, which is "
-                f"{MAX_FEED_BYTES} for a feed"
-            )
+            raise SourceMalformedError(f"{what}: the feed is larger than {most} bytes; raise client.max_response_bytes")
         held.append(part)
     return b"".join(held)
 

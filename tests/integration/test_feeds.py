@@ -180,6 +180,27 @@ async def test_identity_says_what_names_an_entry(feed: Feed, sql: asyncpg.Connec
     assert (await rows(sql))[0][0] == "https://status.example.com/1"
 
 
+@pytest.mark.parametrize(
+    ("guid", "source_id", "link"),
+    [
+        ("<guid>news-1</guid>", "news-1", None),
+        ("<guid><![CDATA[ 7 ]]></guid>", "7", None),
+        ("<guid>https://x.example/1</guid>", "https://x.example/1", "https://x.example/1"),
+        ('<guid isPermaLink="true">1</guid>', "{url}/1", "{url}/1"),
+    ],
+)
+async def test_an_id_that_is_a_word_is_not_a_link_that_changes_with_the_address(
+    feed: Feed, sql: asyncpg.Connection, guid: str, source_id: str, link: str | None
+) -> None:
+    feed.has(rss(f"<item>{guid}<title>t</title></item>"))
+
+    await feed.files.run()
+
+    assert (await rows(sql))[0][0] == source_id.format(url=feed.server.url)
+    held = json.loads(await sql.fetchval("SELECT payload::text FROM raw_api_data"))
+    assert held.get("link") == (link and link.format(url=feed.server.url))
+
+
 async def test_one_id_twice_is_one_row_and_one_duplicate(feed: Feed, sql: asyncpg.Connection) -> None:
     feed.has(atom(entry(1, title="first"), entry(1, title="second")))
 
@@ -284,6 +305,7 @@ async def test_a_feed_without_entries_is_empty_and_well(feed: Feed) -> None:
         ("gestern", None, "not_a_datetime"),
         ("Sun, 99 Foo 99999 10:00:00 GMT", None, "not_a_datetime"),
         ("0000-00-00T00:00:00Z", None, "not_a_datetime"),
+        ("9999999-01-01T00:00:00Z", None, "not_a_datetime"),
     ],
 )
 async def test_dates_of_all_kinds_are_tolerated(

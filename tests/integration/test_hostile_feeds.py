@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 
 BOMBS: Final = Path(os.environ.get("ETL_CORPORA") or "no corpora") / "feeds" / "bombs" / "xmltestdata"
 MAX_SECONDS: Final = 2.0
+"""Of processor time: what else runs on the machine does not count."""
 MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
 
 READER: Final = """
@@ -39,17 +40,18 @@ def peak():
         return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 
 body = open(sys.argv[1], "rb").read()
-parse_feed(b"<rss version='2.0'><channel><item><title>x &eacute;</title></item></channel>", what="warm")
+parse_feed(b"<rss version='2.0'><channel><item><title>x &eacute;</title></item></channel>", ("id",), what="warm")
 before, reached = peak(), []
 watched = ("open", "socket.connect", "socket.getaddrinfo", "urllib.Request", "subprocess.Popen")
 sys.addaudithook(lambda event, args: reached.append([event, str(args[0])]) if event in watched else None)
-began = time.monotonic()
+began = time.process_time()
 try:
-    feed = within(allowance(len(body)), partial(parse_feed, body, what="bomb", base_url="http://example.com/"))
+    parse = partial(parse_feed, body, ("id",), what="bomb", base_url="http://example.com/")
+    feed = within(allowance(len(body), None), parse)
     said = f"{len(feed.entries.splitlines())} entries"
 except (SourceMalformedError, TimeoutError, MemoryError) as error:
     said = f"{type(error).__name__}: {error}"
-seconds = time.monotonic() - began
+seconds = time.process_time() - began
 found = {"said": said, "seconds": seconds, "reached": list(reached)}
 print(json.dumps({**found, "grown": peak() - before}))
 """
@@ -85,6 +87,7 @@ HARMLESS: Final = {
     "ampersands": NESTED + b"<title>" + b"&" * 200_000,
     "html in html": rss("&lt;div&gt;" * 20_000),
     "a long date": NESTED + b"<pubDate>" + b"1" * 500_000 + b"</pubDate></item></channel></rss>",
+    "a guid of blanks": NESTED + b"<guid>" + b" " * 500_000 + (b"<guid>" + b"x" * 1000) * 400,
     "punycode": DECLARED.replace(b"?>", b" encoding='punycode'?>") + rss("x" * 500_000),
 }
 """What is parsed, or refused at once."""
