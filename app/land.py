@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from app.records import RawKind, Records, Rejection, is_storable
+from app.records import NOT_JSON, RawKind, Records, Rejection, is_storable
 
 _ESCAPED: Final = re.compile(rb"\\(?:\\|[0-7]{3})")
 
@@ -46,6 +46,10 @@ class Landed:
     def plain_ids(self) -> list[str]:
         """The keys of records that are plain, in their order."""
         return cast("list[str]", self.source_ids)
+
+    def storable(self, index: int, *, kind: RawKind) -> tuple[str, str | None]:
+        """A payload as PostgreSQL can hold it; see the function."""
+        return storable(self.payloads[index], kind=kind, is_json=self.rejections.get(index) != NOT_JSON)
 
     def only(self, indexes: Sequence[int]) -> "Landed":
         """Some of the records, where all of them are plain."""
@@ -93,7 +97,7 @@ def _hashes(payloads: list[str]) -> list[bytes]:
         return [blake2b(payload.encode("utf-8", "surrogateescape"), digest_size=16).digest() for payload in payloads]
 
 
-def storable(payload: str, *, kind: RawKind) -> tuple[str, str | None]:
+def storable(payload: str, *, kind: RawKind, is_json: bool = True) -> tuple[str, str | None]:
     """
     The payload as PostgreSQL can hold it, and how it is encoded.
 
@@ -101,7 +105,7 @@ def storable(payload: str, *, kind: RawKind) -> tuple[str, str | None]:
     for CSV and as a JSON string otherwise, so that `decode(payload, 'escape')`
     or `decode(payload #>> '{}', 'escape')` gives back the bytes.
     """
-    if is_storable(payload):
+    if is_storable(payload) and (is_json or kind == "csv"):
         return payload, None
     escaped = _escape(payload.encode("utf-8", "surrogateescape"))
     return (escaped if kind == "csv" else json.dumps(escaped)), "escape"

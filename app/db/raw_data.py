@@ -90,6 +90,7 @@ async def read_unloaded(
         .where(
             table.source == source,
             table.disposition != "loaded",
+            table.disposition != "repeated",
             or_(
                 table.source_id == any_(bindparam(None, keys, type_=ARRAY(Text))),
                 and_(

@@ -27,7 +27,7 @@ WHERE raw.disposition = 'rejected' AND (CAST(:source AS text) IS NULL OR raw.sou
     AND NOT EXISTS (
         SELECT FROM {table} AS later
         WHERE later.source = raw.source AND later.source_id = raw.source_id
-            AND later.disposition <> 'loaded' AND later.id > raw.id
+            AND later.disposition <> 'loaded' AND later.disposition <> 'repeated' AND later.id > raw.id
     ))
 """
 _FINGERPRINTED: Final = f"""

@@ -41,7 +41,7 @@ SELECT {columns}, (
         AND NOT EXISTS (
             SELECT FROM {table} AS newer
             WHERE newer.source = r.source AND newer.source_id = r.source_id AND newer.id > r.id
-                AND newer.disposition <> 'loaded' AND newer.disposition <> 'overtaken'
+                AND newer.disposition <> 'loaded' AND newer.disposition NOT IN ('overtaken', 'repeated')
         )
         AND NOT EXISTS (
             SELECT FROM {table} AS gone

@@ -25,6 +25,7 @@ PRUNED: Final = "prune"
 
 # A row must stay when it is what a served row names, when it is the newest of its record, when its record has no key,
 # and while it is a rejection that nothing has made good. Everything that a replay listens to is among those.
+# A repeated one says nothing of its record: it is there for its delivery's key.
 # `later` is asked by the partial index of rows that were not loaded: a later loaded one shows in normalized_data.
 _STRETCH: Final = """
 WITH stretch AS MATERIALIZED (
@@ -32,17 +33,19 @@ WITH stretch AS MATERIALIZED (
     WHERE source = :source AND id > :after ORDER BY id LIMIT :at_most
 )
 SELECT r.id, r.run_id, (
-    r.extracted_at < :before AND r.source_id IS NOT NULL
-    AND r.reject_code IS DISTINCT FROM 'key_taken'
-    AND n.raw_id IS DISTINCT FROM r.id
-    AND (
-        n.raw_id > r.id
-        OR r.disposition = 'overtaken' AND n.raw_id IS NOT NULL
-        OR EXISTS (
-            SELECT FROM {table} AS later
-            WHERE later.source = r.source AND later.source_id = r.source_id
-                AND later.disposition <> 'loaded' AND later.disposition <> 'overtaken'
-                AND (later.id > r.id OR r.disposition = 'overtaken')
+    r.extracted_at < :before
+    AND (r.disposition = 'repeated' OR r.source_id IS NOT NULL
+        AND r.reject_code IS DISTINCT FROM 'key_taken'
+        AND n.raw_id IS DISTINCT FROM r.id
+        AND (
+            n.raw_id > r.id
+            OR r.disposition = 'overtaken' AND n.raw_id IS NOT NULL
+            OR EXISTS (
+                SELECT FROM {table} AS later
+                WHERE later.source = r.source AND later.source_id = r.source_id
+                    AND later.disposition <> 'loaded' AND later.disposition NOT IN ('overtaken', 'repeated')
+                    AND (later.id > r.id OR r.disposition = 'overtaken')
+            )
         )
     )
 ) IS TRUE AS is_past

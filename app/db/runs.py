@@ -62,10 +62,11 @@ async def open_run(
     return (await session.execute(statement.returning(EtlRun.id))).scalar_one()
 
 
-async def add_counts(session: WriteSession, run_id: int, counts: Counts) -> None:
-    """Add one batch's counters, in the batch's transaction."""
+async def add_counts(session: WriteSession, run_id: int, counts: Counts) -> bool:
+    """Add one batch's counters, in the batch's transaction; False when the run has been closed meanwhile."""
     added = {f"more_{name}": count for name, count in asdict(counts).items()}
-    await session.execute(_adding(), {"of_run": run_id, **added})
+    status = (await session.execute(_adding(), {"of_run": run_id, **added})).scalar_one()
+    return bool(status == "running")
 
 
 @cache
@@ -74,7 +75,10 @@ def _adding() -> Update:
     table = cast("Table", EtlRun.__table__)
     added = {item.name: table.c[item.name] + bindparam(f"more_{item.name}") for item in fields(Counts)}
     return (
-        update(table).where(table.c.id == bindparam("of_run")).values({"heartbeat_at": func.clock_timestamp(), **added})
+        update(table)
+        .where(table.c.id == bindparam("of_run"))
+        .values({"heartbeat_at": func.clock_timestamp(), **added})
+        .returning(table.c.status)
     )
 
 

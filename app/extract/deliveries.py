@@ -1,12 +1,9 @@
 """What was delivered → records. No I/O."""
 
-import json
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from app.extract.json_records import add_record, check_end, decode, scan, skip
-from app.records import Records, Rejection
-
-_NOT_JSON: Final = Rejection("not_json", None, "the body is no JSON; it is kept as a JSON string")
+from app.extract.json_records import add_text, decode
+from app.records import Records
 
 
 class Delivery(NamedTuple):
@@ -16,16 +13,8 @@ class Delivery(NamedTuple):
 
 
 def read_deliveries(deliveries: list[Delivery]) -> Records:
-    """Each body is one record, exactly as it came; what is no JSON is rejected, as a JSON string."""
+    """Each body is one record, exactly as it came."""
     records = Records()
-    for position, delivery in enumerate(deliveries, 1):
-        text = decode(delivery.body)
-        try:
-            begin = skip(text, 0)
-            value, end = scan(text, begin)
-            check_end(text, end)
-        except (ValueError, StopIteration, RecursionError):
-            records.append(json.dumps(text), position, None, _NOT_JSON)
-        else:
-            add_record(records, text, value, position=position)
+    for delivery in deliveries:
+        add_text(records, decode(delivery.body))
     return records

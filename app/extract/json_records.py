@@ -8,7 +8,7 @@ from json.scanner import make_scanner
 from typing import Any, Final
 
 from app.errors import SourceMalformedError
-from app.records import Records, Rejection
+from app.records import NOT_JSON, Records, Rejection
 
 MAX_DEPTH: Final = 500
 """Levels of nesting in one record. PostgreSQL's own limit depends on its stack; this is far below it."""
@@ -70,6 +70,17 @@ def add_record(records: Records, payload: str, value: Any, *, position: int | No
     """
     fields = value if isinstance(value, dict) else None
     records.append(payload, position or len(records) + 1, fields, _fault(payload, value))
+
+
+def add_text(records: Records, text: str) -> None:
+    """A text that is one record by itself, blanks around it and all; what is no JSON is rejected."""
+    try:
+        value, end = scan(text, skip(text, 0))
+        check_end(text, end)
+    except (ValueError, StopIteration, RecursionError):
+        records.append(text, len(records) + 1, None, NOT_JSON)
+    else:
+        add_record(records, text, value)
 
 
 def _fault(payload: str, value: object) -> Rejection | None:

@@ -8,7 +8,7 @@ from app.extract.csv_cutter import CsvCutter
 from app.extract.csv_text import unstorable
 from app.extract.dialect import Dialect
 from app.extract.increments import Increment, Progress
-from app.extract.json_records import add_record, scan
+from app.extract.json_records import add_text
 from app.records import Records, Rejection
 from app.sources.csv_format import CsvFormat
 from app.sources.resource import ResourceSpec
@@ -31,12 +31,7 @@ def read_landed(spec: ResourceSpec, payloads: Sequence[str], page_input: Mapping
 def _read_objects(payloads: Sequence[str], table: AnyResource) -> Records:
     records = Records()
     for payload in payloads:
-        try:
-            value, _ = scan(payload, 0)
-        except (ValueError, StopIteration, RecursionError):
-            records.append(payload, 0, None, UNREADABLE)
-        else:
-            add_record(records, payload, value)
+        add_text(records, payload)
     incremental = table.endpoint.incremental if isinstance(table, RestResource) else None
     if incremental is not None and incremental.on_cursor_value_missing == "exclude":
         Increment(incremental, Progress(), datetime.max.replace(tzinfo=UTC)).read(records)

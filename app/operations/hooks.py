@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import structlog
 
-from app.errors import EtlError
+from app.errors import EtlError, StoreError
 from app.extract.limits import Bucket
 from app.extract.webhook import Verifier
 from app.pipeline.hooks import Receiver
@@ -60,21 +60,25 @@ class Hooks:
         if not self._hooks:
             return
         lease_seconds = self._resources.settings.schedule.lease_seconds
-        await self._renew()
+        old = [spec for spec in self._resources.catalog if spec.is_pushed]
         while True:
+            old = [spec for spec in old if not await self._renew(spec)]
             await asyncio.sleep(lease_seconds)
             await close_orphans(self._resources)
 
-    async def _renew(self) -> None:
-        """Rows that another mapping made are made anew from raw."""
+    async def _renew(self, spec: ResourceSpec) -> bool:
+        """Rows that another mapping made are made anew from raw; False: the database would not, try again."""
         resources = self._resources
-        for spec in [spec for spec in resources.catalog if spec.is_pushed]:
-            try:
-                if await resources.prepare_schema() and await needs_replay(spec, resources.database):
-                    order = RunOrder(spec, uuid4(), "replay", resources.settings.schedule.lease_seconds)
-                    await replay_source(order, database=resources.database, presence=resources.presence)
-            except EtlError as error:
-                log.warning("replay_failed", source=spec.name, reason=str(error))
+        try:
+            if not await resources.prepare_schema():
+                return False
+            if await needs_replay(spec, resources.database):
+                order = RunOrder(spec, uuid4(), "replay", resources.settings.schedule.lease_seconds)
+                await replay_source(order, database=resources.database, presence=resources.presence)
+        except EtlError as error:
+            log.warning("replay_failed", source=spec.name, reason=str(error))
+            return not isinstance(error, StoreError)
+        return True
 
 
 def _open(spec: ResourceSpec, webhook: WebhookSpec, resources: Resources) -> Hook:
@@ -86,12 +90,12 @@ def _open(spec: ResourceSpec, webhook: WebhookSpec, resources: Resources) -> Hoo
     bucket = None
     if limit is not None and spec.is_pushed:
         bucket = Bucket(requests=limit.requests, per_seconds=limit.per, burst=limit.burst or limit.requests)
-    verifier = Verifier(webhook, spec.secrets)
+    verifier = Verifier(webhook, webhook.read_keys(spec.secrets.fill))
     given = resources.settings.schedule
     receiver = Receiver(
         spec,
         resources.database,
-        resources.presence,
+        holder=resources.presence.holder,
         interval_seconds=given.interval_seconds,
         lease_seconds=given.lease_seconds,
     )

@@ -77,6 +77,8 @@ def _find_request(
         return None, "the record as received was pruned"
     if run is None:
         return None, f"run {received['run_id']}, which landed it, was pruned"
+    if run["trigger"] == "hook":
+        return None, f"it was delivered, in run {run['id']}, and not asked for"
     if ledger is None:
         if run["finished_at"] is None:
             return None, f"run {run['id']} is in progress; its requests are told when it is closed"

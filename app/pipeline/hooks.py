@@ -7,20 +7,18 @@ No lease is needed: there may be a receiver in each process, and a run that read
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
 import structlog
 
-from app.clock import monotonic
 from app.db import checkpoints, runs
 from app.db.engine import Database, ReadSession, WriteSession
 from app.db.errors import ContendedError, KeyTakenError
 from app.db.ids import normalized_ids, raw_ids
-from app.db.locks import Presence, take_turn
+from app.db.locks import take_turn
 from app.db.raw_data import known_deliveries
 from app.errors import EtlError, StoreError, StoreUnavailableError
 from app.extract.deliveries import Delivery, read_deliveries
@@ -29,8 +27,10 @@ from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
 from app.pipeline.beside import turn_of
 from app.pipeline.held import Held
+from app.pipeline.known import keep_delivery_keys
+from app.pipeline.rolling import RollingRun, Run
 from app.pipeline.staging import StagingRules, stage
-from app.records import HOOK, Checkpoint, Counts, Cursor, Traffic
+from app.records import Counts
 from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
@@ -53,22 +53,16 @@ class _Waiting:
     done: asyncio.Future[None]
 
 
-@dataclass(slots=True)
-class _Run:
-    """The run that is open: one row in etl_runs for all that comes within an interval."""
-
-    run_id: int
-    checkpoint: Checkpoint
-    ends_at: float
-    counts: Counts = field(default_factory=Counts)
-    traffic: Traffic = field(default_factory=Traffic)
+class _RunClosedError(Exception):
+    """After a silence of a lease another process closed the run that is open here: what is taken needs a new one."""
 
 
 class Receiver:
     """
-    Takes the deliveries of one resource, from `open` to `close`.
+    Takes the deliveries of one resource, until `close`.
 
     Args:
+        holder: this process.
         interval_seconds: how long one run lasts.
         lease_seconds: without a sign of life for so long, a run counts as crashed.
     """
@@ -77,8 +71,8 @@ class Receiver:
         self,
         spec: ResourceSpec,
         database: Database,
-        presence: Presence,
         *,
+        holder: str,
         interval_seconds: float,
         lease_seconds: float,
     ) -> None:
@@ -86,8 +80,6 @@ class Receiver:
         self.spec = spec
         self._webhook = spec.webhook
         self._database = database
-        self._presence = presence
-        self._interval = interval_seconds
         self._beat_seconds = min(BEAT_SECONDS, lease_seconds / 3)
         self._normalizer: Normalizer = open_normalizer(spec, {})
         self._raw_ids, self._row_ids = raw_ids(database), normalized_ids(database)
@@ -95,7 +87,7 @@ class Receiver:
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._closing = False
-        self._run: _Run | None = None
+        self._runs = RollingRun(spec, database, holder, seconds=interval_seconds)
         self._writing = asyncio.create_task(self._write_all(), name=f"hook {spec.name}")
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -134,8 +126,8 @@ class Receiver:
                 taken, self._waiting = self._waiting[:MAX_DELIVERIES], self._waiting[MAX_DELIVERIES:]
                 self._waiting_bytes -= sum(len(one.delivery.body) for one in taken)
                 await self._write_and_answer(taken)
-            await self._keep_run(silent=silent)
-        await self._close_run()
+            await self._runs.keep(silent=silent)
+        await self._runs.close()
 
     async def _write_and_answer(self, taken: list[_Waiting]) -> None:
         error: EtlError | None = None
@@ -164,9 +156,11 @@ class Receiver:
     async def _write(self, deliveries: list[Delivery]) -> None:
         attempt = 1
         while True:
-            run = self._run = self._run or await self._open_run()
+            run = await self._runs.open()
             try:
                 await self._write_once(deliveries, run)
+            except _RunClosedError:
+                self._runs.forget()
             except (KeyTakenError, ContendedError) as error:
                 if attempt == WRITE_ATTEMPTS:
                     raise
@@ -176,9 +170,9 @@ class Receiver:
             else:
                 return
 
-    async def _write_once(self, deliveries: list[Delivery], run: _Run) -> None:
+    async def _write_once(self, deliveries: list[Delivery], run: Run) -> None:
         spec = self.spec
-        await self._raw_ids.reserve(len(deliveries))
+        await self._raw_ids.reserve(2 * len(deliveries))  # a record that takes one may have to be landed as repeated
         await self._row_ids.reserve(len(deliveries))
         async with self._database.write() as session:
             # One after another: two writers of one key would each take the same row for the current one
@@ -198,7 +192,8 @@ class Receiver:
             again = len(deliveries) - len(new)
             counts.extracted += again
             counts.duplicate += again
-            await runs.add_counts(session, run.run_id, counts)
+            if not await runs.add_counts(session, run.run_id, counts):
+                raise _RunClosedError
             await checkpoints.count_delivered(
                 session,
                 source=spec.name,
@@ -247,63 +242,9 @@ class Receiver:
         _, current = await held.compare(landed, anew=True)
         staged = await _aside(len(landed), partial(stage, rules=rules, pages=1), landed, current)
         await held.settle(staged, current, replaced={})
+        if not rules.append:
+            keep_delivery_keys(staged, landed, take_raw_ids=self._raw_ids.take)
         return staged
-
-    async def _open_run(self) -> _Run:
-        spec = self.spec
-        checkpoint = Checkpoint(
-            spec.name, spec.resource, self._presence.holder, 0, 0, 0, Cursor(), {}, None, None, None
-        )
-        hashes = {"request_hash": spec.request_hash, "mapping_hash": spec.mapping_hash}
-        async with self._database.write() as session:
-            await checkpoints.ensure_checkpoint(session, source=spec.name, resource=spec.resource, hashes=hashes)
-            run_id = await runs.open_run(
-                session,
-                checkpoint,
-                tick_id=uuid4(),
-                trigger="hook",
-                partition=f"{HOOK}{self._presence.holder}",
-            )
-        log.info("run_started", source=spec.name, run_id=run_id, resource=spec.resource, trigger="hook")
-        return _Run(run_id, checkpoint, monotonic() + self._interval)
-
-    async def _keep_run(self, *, silent: bool) -> None:
-        if self._run is None:
-            return
-        if monotonic() >= self._run.ends_at:
-            await self._close_run()
-            return
-        if not silent:
-            return  # what was written was a sign of life
-        with suppress(StoreError):
-            async with self._database.write() as session:
-                await runs.beat(session, self._run.run_id)
-
-    async def _close_run(self) -> None:
-        run, self._run = self._run, None
-        if run is None:
-            return
-        balanced = run.counts.balanced
-        try:
-            async with self._database.write() as session:
-                await runs.close_run(
-                    session,
-                    run.run_id,
-                    status="succeeded" if balanced else "failed",
-                    outcome="changed" if run.counts.written else "no_new_data",
-                    traffic=run.traffic,
-                    error_class=None if balanced else "system_error",
-                    error_message=None if balanced else "records delivered are not all accounted for",
-                    input={},
-                    findings=[],
-                    profile={"mapping": self.spec.mapping_hash},
-                    request_ledger={},
-                )
-        except StoreError as error:
-            # Without a sign of life it will be closed as crashed
-            log.warning("run_not_closed", source=self.spec.name, run_id=run.run_id, reason=str(error))
-        else:
-            log.info("run_finished", source=self.spec.name, run_id=run.run_id, extracted=run.counts.extracted)
 
 
 async def _aside(size: int, work: Callable[..., T], *given: Any) -> T:

@@ -1,6 +1,6 @@
 """What was landed before without being loaded need not be landed again. Pure."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 from app.land import Landed
@@ -31,6 +31,30 @@ def reopen(current: dict[str, CurrentRow], keys: Set[str]) -> None:
     """
     for key in keys:
         current[key] = current[key]._replace(content_hash=_OTHER)
+
+
+def keep_delivery_keys(batch: StagedBatch, landed: Landed, *, take_raw_ids: Callable[[int], list[int]]) -> None:
+    """
+    Land once more what was delivered and left no raw row: its retry may come after a newer version, and is known
+    by the key that such a row has.
+    """
+    kept = {None, *batch.plain_raw_rows.delivery_key, *(row.delivery_key for row in batch.raw_rows)}
+    lost = [at for at, key in enumerate(landed.delivery_keys) if key not in kept]
+    for at, raw_id in zip(lost, take_raw_ids(len(lost)), strict=True):
+        payload, encoding = landed.storable(at, kind="hook")
+        batch.raw_rows.append(
+            RawRow(
+                id=raw_id,
+                source_id=landed.source_ids[at],
+                payload=payload,
+                content_hash=landed.hashes[at],
+                page=landed.pages[at],
+                position=landed.positions[at],
+                disposition="repeated",
+                payload_encoding=encoding,
+                delivery_key=landed.delivery_keys[at],
+            )
+        )
 
 
 def drop_known_versions(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar, cast
 
-from app.land import Landed, storable
+from app.land import Landed
 from app.load import StagedBatch
 from app.normalize.rows import Normalized, Normalizer
 from app.pipeline.versions import Deletion, Version, is_outdated
@@ -280,7 +280,7 @@ class _Staging:
     ) -> int:
         landed = self._landed
         source_id = landed.source_ids[index]
-        payload, encoding = storable(landed.payloads[index], kind=self._rules.kind)
+        payload, encoding = landed.storable(index, kind=self._rules.kind)
         raw_id = self._rules.take_raw_ids(1)[0]
         self._raw_rows.append(
             RawRow(

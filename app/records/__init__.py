@@ -1,6 +1,7 @@
 """The values that the rooms exchange. No behaviour that touches the world."""
 
 from app.records.extracted import (
+    NOT_JSON,
     Cursor,
     Fingerprints,
     Note,
@@ -59,6 +60,7 @@ __all__ = [
     "HOOK",
     "KEPT_REQUESTS",
     "KEY_TAKEN",
+    "NOT_JSON",
     "SAMPLES",
     "AskedRequest",
     "BackfillRange",

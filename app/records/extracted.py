@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 def is_storable(text: str) -> bool:
@@ -33,6 +33,9 @@ class Note(NamedTuple):
     code: str
     given: str
     """The value as received, at most 100 characters of it."""
+
+
+NOT_JSON: Final = Rejection("not_json", None, "it is no JSON, or nested too deeply to be read")
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from app.records.extracted import Note, Rejection
 
 RawKind = Literal["rest", "csv", "feed", "hook"]
-Disposition = Literal["loaded", "rejected", "filtered", "overtaken", "deleted"]
+Disposition = Literal["loaded", "rejected", "filtered", "overtaken", "deleted", "repeated"]
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text cannot hold U+0000
 Key = Annotated[Text, Field(min_length=1, max_length=2000)]  # a B-tree entry holds 2,704 bytes

@@ -189,7 +189,7 @@ def why_not(one: ResourceSpec) -> str:
 
 
 def _hook_faults(specs: Iterable[ResourceSpec], taken: dict[str, str]) -> Iterator[str]:
-    """Why nobody could deliver: a path that another resource has, a secret that is not there or empty."""
+    """Why nobody could deliver: a path that another resource has, a secret that is not there, or none."""
     for spec in specs:
         if (webhook := spec.webhook) is None:
             continue
@@ -197,12 +197,12 @@ def _hook_faults(specs: Iterable[ResourceSpec], taken: dict[str, str]) -> Iterat
         if webhook.path in taken:
             yield f"{key}.path: /hooks/{webhook.path} is taken by {taken[webhook.path]}"
         taken[webhook.path] = spec.name
-        for reference in webhook.secrets:
-            try:
-                if not spec.secrets.fill(reference).strip():
-                    yield f"{key}.verify: the secret behind {reference} is empty"
-            except ConfigError as error:
-                yield str(error)
+        try:
+            webhook.read_keys(spec.secrets.fill)
+        except ConfigError as error:
+            yield str(error)
+        except ValueError as error:
+            yield f"{key}.verify: {error}"
 
 
 def _source_files(folder: Path) -> list[Path]:

@@ -1,5 +1,7 @@
 """What a sender delivers, and how it proves who it is: `webhook` of a resource."""
 
+import base64
+from collections.abc import Callable
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -89,10 +91,38 @@ class WebhookSpec(Spec):
             raise ValueError("verify.signed_payload names {id}: say in dedupe.id_header where it is")
         return self
 
-    @property
-    def secrets(self) -> list[str]:
-        """Every reference that must lead to something."""
+    def read_keys(self, read_secret: Callable[[str], str]) -> list[bytes]:
+        """
+        What senders sign with, the new key first.
+
+        Args:
+            read_secret: a reference → what it leads to.
+
+        Raises:
+            ConfigError: there is no such secret.
+            ValueError: it is none to sign with; the message names its reference.
+        """
         verify = self.verify
         if isinstance(verify, BearerSpec):
-            return [ref for ref in (verify.token, verify.previous_token) if ref]
-        return [ref for ref in (verify.secret, verify.previous_secret) if ref]
+            references = [verify.token, verify.previous_token]
+        else:
+            references = [verify.secret, verify.previous_secret]
+        is_standard = isinstance(verify, StandardWebhooks)
+        return [_key(ref, read_secret(ref), is_base64=is_standard) for ref in references if ref]
+
+
+def _key(reference: str, secret: str, *, is_base64: bool) -> bytes:
+    text = secret.strip()
+    if not text:
+        raise ValueError(f"the secret behind {reference} is empty")
+    if not is_base64:
+        # A variable may hold bytes that are no UTF-8
+        return text.encode("utf-8", "surrogateescape")
+    text = text.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError(f"the secret behind {reference} is not base64, with or without whsec_ before it")
+    return key

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import hmac
+import os
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from app.errors import ConfigError
 from app.extract.webhook import ForgedError, Headers, Verifier
 from app.sources.resource import Secrets
 from app.sources.webhook import WebhookSpec
@@ -49,7 +50,8 @@ BEARER = {"type": "bearer", "token": "{secrets.A}"}
 
 def verifier(verify: dict[str, Any], secret: str = "s3cret", previous: str = "MTIz", **dedupe: Any) -> Verifier:
     webhook = WebhookSpec.model_validate({"path": "x", "verify": verify, "dedupe": dedupe})
-    return Verifier(webhook, Secrets({"A": SecretStr(secret), "B": SecretStr(previous)}, "x.toml"))
+    secrets = Secrets({"A": SecretStr(secret), "B": SecretStr(previous)}, "x.toml")
+    return Verifier(webhook, webhook.read_keys(secrets.fill))
 
 
 def standard(
@@ -197,11 +199,28 @@ def test_no_bytes_of_a_stranger_are_more_than_refused(
 
 
 @pytest.mark.parametrize(
-    ("verify", "secret"), [(STANDARD, ""), (STANDARD, "whsec_"), (STANDARD, "no base64!"), (GITHUB, "  "), (BEARER, "")]
+    ("verify", "secret", "previous", "said"),
+    [
+        (STANDARD, "", "MTIz", "{secrets.A} is empty"),
+        (STANDARD, "whsec_", "MTIz", "{secrets.A} is not base64"),
+        (STANDARD, "no base64!", "MTIz", "{secrets.A} is not base64"),
+        (STANDARD, STANDARD_SECRET, "schlüssel", "{secrets.B} is not base64"),
+        (GITHUB, "  ", "MTIz", "{secrets.A} is empty"),
+        (BEARER, "", "MTIz", "{secrets.A} is empty"),
+    ],
 )
-def test_without_a_secret_there_is_no_verifier(verify: dict[str, Any], secret: str) -> None:
-    with pytest.raises(ConfigError):
-        verifier(verify, secret)
+def test_a_secret_that_is_none_is_named(verify: dict[str, Any], secret: str, previous: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"the secret behind {said}")):
+        verifier(verify, secret, previous)
+
+
+def test_bytes_that_are_no_utf8_sign_as_they_are() -> None:
+    """A secret of the environment, and words of the sender between what is signed."""
+    verify = {**SHOP, "signed_payload": "ü{timestamp}{body}"}
+    digest = base64.b64encode(hmac.digest(b"s\xff", "ü1000{}".encode(), "sha512"))
+    headers = [(b"x-shop-signature", digest), (b"x-shop-timestamp", b"1000")]
+
+    assert verifier(verify, os.fsdecode(b"s\xff")).verify(headers, b"{}", now=1000)
 
 
 @pytest.mark.parametrize(
