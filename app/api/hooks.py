@@ -26,6 +26,8 @@ BODY_SECONDS: Final = 15.0
 STORE_SECONDS: Final = 25.0
 """Senders wait 15 to 30 s; then they try again, and what was stored meanwhile is known again."""
 RETRY_SECONDS: Final = 5
+PACKING_BYTES: Final = 64 * 1024
+"""By which a body may grow when it is compressed."""
 _WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
 _BODY: Final[dict[str, Any]] = {
@@ -33,6 +35,7 @@ _BODY: Final[dict[str, Any]] = {
 }
 
 
+@router.post("/hooks/{path}/", include_in_schema=False)  # else a redirect, which senders do not follow
 @router.post(
     "/hooks/{path}",
     response_class=Response,
@@ -58,7 +61,7 @@ async def receive(path: str, request: Request) -> Response:
     hooks: Hooks = request.app.state.hooks
     hook = hooks.find(path)
     if hook is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, "no source takes deliveries there")
+        raise ProblemError(HTTPStatus.NOT_FOUND, "no source takes deliveries there; a new one does after a restart")
     headers = request.headers.raw
     body = await _read_body(request, headers, max_bytes=hook.webhook.max_body_bytes)
     try:
@@ -96,18 +99,23 @@ async def _read_body(request: Request, headers: list[tuple[bytes, bytes]], *, ma
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding: gzip, deflate or none")
     unpack = None if bits is None else zlib.decompressobj(bits)
     too_large = ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a delivery has at most {max_bytes} bytes")
-    if unpack is None and any(name == b"content-length" and int(value) > max_bytes for name, value in headers):
+    damaged = ProblemError(HTTPStatus.BAD_REQUEST, "the body is not what its Content-Encoding says")
+    most_received = max_bytes if unpack is None else max_bytes + PACKING_BYTES
+    if any(name == b"content-length" and int(value) > most_received for name, value in headers):
         raise too_large  # the server has refused what is no number
-    body = bytearray()
+    body, received = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for part in request.stream():
+                received += len(part)
                 # One byte more than may be, and it is known to be too much
                 body += part if unpack is None else unpack.decompress(part, max_bytes + 1 - len(body))
-                if len(body) > max_bytes:
+                if len(body) > max_bytes or received > most_received:
                     raise too_large
+                if unpack is not None and unpack.unused_data:
+                    raise damaged  # and all that followed would be kept, too
     except zlib.error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is not what its Content-Encoding says") from None
+        raise damaged from None
     except TimeoutError:
         raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_SECONDS:g} s") from None
     except ClientDisconnect:

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import hashlib
 import time
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,6 +27,16 @@ def with_headers(payload: bytes = BODY, *more: bytes, **changed: bytes | None) -
     headers.setdefault("content-length", b"%d" % len(payload))
     lines = [name.encode() + b": " + value for name, value in headers.items() if value is not None]
     return HOOK + b"\r\n".join([*lines, *more]) + b"\r\n" + CLOSE + payload
+
+
+def good(payload: bytes, *more: bytes, packed: bytes | None = None) -> bytes:
+    """A delivery that is signed; its own id, so that each is news."""
+    sent = payload if packed is None else packed
+    named = signed(payload, id=hashlib.md5(sent + b"".join(more), usedforsecurity=False).hexdigest())
+    headers = [f"{name}: {value}".encode() for name, value in named.items()]
+    if not any(line.lower().startswith(b"transfer-encoding") for line in more):
+        headers.append(b"content-length: %d" % len(sent))
+    return HOOK + b"\r\n".join([*headers, *more]) + b"\r\n" + CLOSE + sent
 
 
 def chunked(*chunks: bytes) -> bytes:
@@ -76,10 +88,37 @@ REFUSED: dict[str, tuple[bytes, set[int]]] = {
     "too much in chunks": (
         with_headers(chunked(*[b"x" * 60_000] * 40), b"Transfer-Encoding: chunked", content_length=None), {413},
     ),
+    "chunks and a length": (
+        good(BODY, b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(BODY), packed=chunked(BODY)), {400},
+    ),
+    "chunks twice": (good(BODY, b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), {400}),
+    "a chunk of 2^68": (good(BODY, b"Transfer-Encoding: chunked", packed=b"f" * 17 + b"\r\n"), {400}),
+    "a signature behind the chunks": (
+        good(BODY, b"Transfer-Encoding: chunked", packed=chunked(BODY)[:-2] + b"webhook-signature: A\r\n\r\n"), {401},
+    ),
+    "another transfer encoding": (good(BODY, b"Transfer-Encoding: xchunked"), {400}),
+    "bare line feeds": (good(BODY).replace(b"\r\n", b"\n"), {400}),
+    "a header without a colon": (with_headers(BODY, b"webhook-id"), {400}),
+    "a header of odd name": (with_headers(BODY, b"\xff\xff: a"), {400}),
+    "another version of HTTP": (good(BODY).replace(b"HTTP/1.1", b"HTTP/9.9"), {400}),
+    "a preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+    "a slash at the end": (HOOK.replace(b"orders ", b"orders/ ") + b"Content-Length: 2\r\n" + CLOSE + b"{}", {401}),
+    "a slash too many": (good(BODY).replace(b"/hooks/", b"/hooks//"), {404}),
+    "dots that are escaped": (good(BODY).replace(b"/hooks/", b"/hooks/%2e%2e/hooks/"), {404}),
+    "a host of odd bytes": (good(BODY).replace(b"Host: h", b"Host: \xff\x00"), {400}),
     "another encoding": (with_headers(BODY, b"Content-Encoding: br"), {415}),
     "an encoding of odd bytes": (with_headers(BODY, b"Content-Encoding: \xff"), {400, 415}),
     "two encodings": (with_headers(BODY, b"Content-Encoding: gzip", b"Content-Encoding: gzip"), {415}),
     "a damaged body": (with_headers(b"\x1f\x8b\x08garbage", b"Content-Encoding: gzip"), {400}),
+    "two members": (good(BODY, b"Content-Encoding: gzip", packed=gzip.compress(BODY) * 2), {400}),
+    # 413: cut off while it sends
+    "much behind the end": (
+        good(BODY, b"Content-Encoding: gzip", packed=gzip.compress(BODY) + b" " * 1_050_000), {400, 413},
+    ),
+    "blocks of nothing": (
+        good(BODY, b"Content-Encoding: deflate", b"Transfer-Encoding: chunked",
+             packed=chunked(b"\x78\x9c", *[b"\x00\x00\x00\xff\xff" * 10_000] * 40)), {413},
+    ),
     "a bomb": (with_headers(gzip.compress(b" " * 200_000_000, 1), b"Content-Encoding: gzip"), {413}),
     "expect": (HOOK + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n" + CLOSE, {100, 413}),
     "brackets": (HOOK + b"Content-Length: 90000\r\n" + CLOSE + b"[" * 90_000, {401}),
@@ -107,13 +146,53 @@ async def service(dsn_of_module: str, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_it_is_refused_and_leaves_nothing(name: str, service: Service, dsn_of_module: str) -> None:
     sent, expected = REFUSED[name]
+    before = await count_raw(dsn_of_module)
 
     answer = await exchange(service, sent)
 
     assert status_of(answer) in expected, answer[:500]
-    connection = await asyncpg.connect(dsn_of_module)
-    assert await connection.fetchval("SELECT count(*) FROM raw_api_data") == 0
-    await connection.close()
+    assert await count_raw(dsn_of_module) == before
+    assert not any('"level": "error"' in line for line in service.log)
+
+
+# Signed, and stored: however it comes, and whatever it holds
+TAKEN: dict[str, bytes] = {
+    "chunks with extensions": good(
+        BODY, b"Transfer-Encoding: chunked", packed=b"%x;a=b;c=\"d\"\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+    ),
+    "a trailer": good(BODY, b"Transfer-Encoding: chunked", packed=chunked(BODY)[:-2] + b"X-Sum: 1\r\n\r\n"),
+    "HTTP/1.0": good(BODY, b"X-A: 1").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "an absolute URI": good(BODY, b"X-A: 2").replace(b"POST /", b"POST http://h/"),
+    "an escaped path and a query": good(BODY, b"X-A: 3").replace(b"shop-orders", b"shop%2Dorders?a=%00&b=%ff"),
+    "a slash at the end": good(BODY, b"X-A: 4").replace(b"orders ", b"orders/ "),
+    "a header of 60 kB": good(BODY, b"X-Long: " + b"a" * 60_000),
+    "content types": good(BODY, b"Content-Type: a", b"Content-Type: b"),
+    "deflate": good(BODY, b"Content-Encoding: deflate", packed=zlib.compress(BODY)),
+    "gzip": good(BODY, b"Content-Encoding: GZip", packed=gzip.compress(BODY)),
+    "gzip of gzip": good(gzip.compress(BODY, mtime=0), b"Content-Encoding: gzip",
+                         packed=gzip.compress(gzip.compress(BODY, mtime=0))),
+    "NUL": good(b'{"id": 1, "title": "a\x00"}'),
+    "a NUL that is escaped": good(b'{"id": 1, "title": "a\\u0000"}'),
+    "a surrogate": good(b'{"id": 1, "title": "a\\ud800"}'),
+    "a key that is a surrogate": good(b'{"id": "\\ud800"}'),
+    "a surrogate in UTF-8": good(b'{"id": 1, "title": "\xed\xa0\x80"}'),
+    "100,000 lists": good(b"[" * 100_000 + b"]" * 100_000),
+    "100,000 objects": good(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+    "5,000 digits": good(b'{"id": 1, "total": ' + b"9" * 5_000 + b"}"),
+    "an exponent of 5,000 digits": good(b'{"id": 1, "total": 1e' + b"9" * 5_000 + b"}"),
+    "an empty list": good(b"[]"),
+    "UTF-16": good(BODY.decode().encode("utf-16")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAKEN)
+async def test_what_is_signed_is_kept_however_odd(name: str, service: Service, dsn_of_module: str) -> None:
+    before = await count_raw(dsn_of_module)
+
+    answer = await exchange(service, TAKEN[name])
+
+    assert status_of(answer) == 202, answer[:500]
+    assert await count_raw(dsn_of_module) == before + 1
     assert not any('"level": "error"' in line for line in service.log)
 
 
@@ -148,6 +227,14 @@ async def test_a_sender_that_leaves_in_the_middle_leaves_others_alone(service: S
 
     assert status_of(await exchange(service, b"GET /livez HTTP/1.0\r\n\r\n")) == 200
     assert not any('"level": "error"' in line for line in service.log)
+
+
+async def count_raw(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM raw_api_data"))
+    finally:
+        await connection.close()
 
 
 def status_of(answer: bytes) -> int:

@@ -4,12 +4,14 @@ import asyncio
 import random
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx2
 import pytest
 
 from app.clock import monotonic
+from tests.databases import with_database
 from tests.processes import serving
 from tests.proving import Change, broken_build
 from tests.webhooks import SECRET, body, signed, source, write
@@ -21,6 +23,11 @@ ANSWERED_BEFORE_IT_IS_COMMITTED: tuple[Change, ...] = (
         "        await asyncio.sleep(0)\n",
     ),
 )
+
+
+OURS_END = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'etl-river'
+"""
 
 
 @pytest.fixture
@@ -109,6 +116,38 @@ async def test_a_service_that_answers_before_it_commits_is_caught(
     stored = await acknowledged({**environment, "PYTHONPATH": build}, deliveries=300, kills=20, seed=1)
 
     assert (await lost_and_doubled(sql, stored))[0] > 0
+
+
+async def test_while_the_database_is_away_senders_are_told_and_nothing_is_lost(
+    environment: dict[str, str], sql: asyncpg.Connection, dsn: str
+) -> None:
+    """For longer than a lease, so that the run that was open counts as crashed; the rest is in a new one."""
+    database = urlsplit(dsn).path.strip("/")
+    operator = await asyncpg.connect(with_database(dsn, "postgres"))
+    async with serving("serve", **environment) as service, httpx2.AsyncClient(timeout=30) as client:
+
+        async def send(number: int) -> httpx2.Response:
+            headers = signed(body(number), id=f"m{number}")
+            return await client.post(f"{service.url}/hooks/shop-orders", content=body(number), headers=headers)
+
+        assert (await send(1)).status_code == 202
+        await operator.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+        await operator.execute(OURS_END, database)
+        refused = await asyncio.gather(*(send(number) for number in range(2, 30)))
+        await asyncio.sleep(1.1)
+        await operator.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+        left = set(range(1, 30))
+        async with asyncio.timeout(20):
+            while left:
+                left -= {number for number in left if (await send(number)).status_code == 202}
+        assert await service.stop() == 0
+    await operator.close()
+
+    assert {(answer.status_code, answer.headers["Retry-After"]) for answer in refused} == {(503, "5")}
+    assert "deliver it again" in refused[0].json()["detail"]
+    assert await lost_and_doubled(sql, set(range(1, 30))) == (0, 0)
+    assert await sql.fetchval("SELECT sum(inserted) FROM etl_runs") == 29
+    assert await sql.fetchval("SELECT status FROM etl_runs ORDER BY id DESC LIMIT 1") == "succeeded"
 
 
 async def test_the_run_of_a_process_that_was_killed_is_closed_by_the_next(
