@@ -11,7 +11,7 @@ from app.api.operator import LOCKED, Inspector, Operator
 from app.api.orders import BackfillOrder, CheckpointOrder, RefreshOrder
 from app.api.problems import ProblemError, problem_responses
 from app.api.schemas import CheckpointItem, CheckpointMoved, RefreshItem, RunsStarted
-from app.api.started import BUSY, tell_started
+from app.api.started import tell_started
 from app.db.run_reads import find_running
 from app.errors import ConfigError, OrderError
 from app.operations import backfill, checkpoint, runs
@@ -88,10 +88,11 @@ async def discard_backfills(name: str, resources: ResourcesDep) -> dict[Literal[
 @router.post(
     "/refresh",
     dependencies=[Operator],
-    responses={200: {"description": "With `dry_run`: what it would begin with.", "model": list[RefreshItem]}}
-    | {202: {"description": "It runs in the background.", "model": RunsStarted}}
-    | LOCKED
-    | BUSY,
+    responses={
+        200: {"description": "With `dry_run`: what it would begin with.", "model": list[RefreshItem]},
+        202: {"description": "It runs in the background.", "model": RunsStarted},
+        **_REFUSED,
+    },
 )
 async def start_refresh(
     name: str,
@@ -106,7 +107,11 @@ async def start_refresh(
     `state` forgets what was learned about the source. `data` deletes what it does not bring any more; `all` is both.
     """
     specs = select_sources(resources, name)
-    if dry_run:
-        return [RefreshItem(**asdict(item)) for item in await backfill.preview_refresh(resources, specs, order.scope)]
-    started = await runs.start(resources, backfill.refreshed(specs, order.scope), trigger="refresh")
-    return tell_started(started, specs, response)
+    try:
+        if dry_run:
+            shown = await backfill.preview_refresh(resources, specs, order.scope)
+            return [RefreshItem(**asdict(item)) for item in shown]
+        refreshed = backfill.refreshed(specs, order.scope)
+    except ConfigError as error:
+        raise _refusal(error, "body.scope") from error
+    return tell_started(await runs.start(resources, refreshed, trigger="refresh"), specs, response)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
-from app.errors import ConfigError
 from app.extract.csv_file import read_csv
 from app.extract.http import Fetcher
 from app.extract.rest_api import read_api
@@ -11,7 +10,7 @@ from app.extract.rss_feed import read_feed
 from app.extract.scopes import ReadParents
 from app.records import Checkpoint, Page, ReadFingerprints, Traffic
 from app.sources.resource import ResourceSpec
-from app.sources.tables import RestResource, RssResource, WebhookResource
+from app.sources.tables import RestResource, RssResource
 
 
 def read_pages(
@@ -35,8 +34,7 @@ def read_pages(
     Raises:
         ConfigError: nobody can be asked for them.
     """
-    if isinstance(spec.table, WebhookResource):
-        raise ConfigError(f"{spec.name} is delivered, to /hooks/{spec.table.webhook.path}: there is nobody to ask")
+    spec.demand_asked()
     client = fetcher.client(spec)
     if isinstance(spec.table, RestResource):
         return read_api(spec, checkpoint, client=client, traffic=traffic, now=now, read_parents=read_parents)

@@ -78,7 +78,12 @@ class RefreshPreview:
 
 
 def refreshed(specs: Sequence[ResourceSpec], scope: RefreshScope) -> list[ResourceSpec]:
-    """The resources as a refresh runs them."""
+    """
+    The resources as a refresh runs them.
+
+    Raises:
+        ConfigError: see `from_beginning`.
+    """
     return [from_beginning(spec, scope) for spec in specs]
 
 

@@ -68,9 +68,18 @@ def from_beginning(source: ResourceSpec, scope: RefreshScope) -> ResourceSpec:
 
     Except with "state", what its pass does not bring is deleted at its end,
     in one transaction with all that it does bring.
+
+    Raises:
+        ConfigError: there is nobody to ask, or what the pass does not bring may have been delivered meanwhile.
     """
+    source.demand_asked()
     if scope == "state":
         return replace(source, refresh=scope)
+    if source.webhook is not None:
+        raise ConfigError(
+            f"{source.name}: a pass does not bring what is delivered meanwhile, to /hooks/{source.webhook.path}, and "
+            "would delete it; refresh with the scope state"
+        )
     guard = source.table.deletes.guard_ratio
     deletes = source.table.deletes.model_copy(
         update={"detect": "flag", "guard_ratio": GUARD_RATIO if guard is None else guard}

@@ -32,6 +32,7 @@ def demand_cursor(source: ResourceSpec, *, instead: str) -> Incremental:
     Raises:
         ConfigError: it has none.
     """
+    source.demand_asked()
     spec = cursor_of(source)
     if spec is None:
         raise ConfigError(f"{source.name} has no cursor (endpoint.incremental): each pass reads everything; {instead}")
@@ -71,6 +72,7 @@ def plan_move(
         ConfigError: it cannot be moved there.
         OrderError: it is no value of its cursor, or lies in the future.
     """
+    source.demand_asked()
     anew = replace(begin_anew(stored, keeps_found=True), request_hash=source.request_hash)
     if value is None:
         return anew

@@ -114,6 +114,14 @@ class ResourceSpec:
         """It is delivered, and never asked for."""
         return isinstance(self.table, WebhookResource)
 
+    def demand_asked(self) -> None:
+        """
+        Raises:
+            ConfigError: it is delivered, and there is nobody to ask.
+        """
+        if isinstance(self.table, WebhookResource):
+            raise ConfigError(f"{self.name} is delivered, to /hooks/{self.table.webhook.path}: there is nobody to ask")
+
     @property
     def webhook(self) -> WebhookSpec | None:
         """Where deliveries for it come in."""
