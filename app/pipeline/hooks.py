@@ -21,7 +21,7 @@ from app.db.ids import normalized_ids, raw_ids
 from app.db.locks import take_turn
 from app.db.raw_data import known_deliveries
 from app.errors import EtlError, StoreError, StoreUnavailableError
-from app.extract.deliveries import Delivery, read_deliveries
+from app.extract.deliveries import Delivery, read_delivery
 from app.land import Landed, land
 from app.load import StagedBatch, load_batch
 from app.normalize.rows import Normalizer, open_normalizer
@@ -30,7 +30,7 @@ from app.pipeline.held import Held
 from app.pipeline.known import keep_delivery_keys
 from app.pipeline.rolling import RollingRun, Run
 from app.pipeline.staging import StagingRules, stage
-from app.records import Counts
+from app.records import Counts, Records
 from app.sources.resource import ResourceSpec
 
 log = structlog.get_logger()
@@ -44,7 +44,8 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 WRITE_ATTEMPTS: Final = 5
 BEAT_SECONDS: Final = 5.0
 FEW: Final = 100
-"""Records of a few KB each that hold up the event loop for no more than some milliseconds."""
+FEW_BYTES: Final = 4096
+"""So many records of so many bytes hold up the event loop for no more than some milliseconds."""
 
 
 @dataclass(slots=True)
@@ -172,15 +173,18 @@ class Receiver:
 
     async def _write_once(self, deliveries: list[Delivery], run: Run) -> None:
         spec = self.spec
-        await self._raw_ids.reserve(2 * len(deliveries))  # a record that takes one may have to be landed as repeated
-        await self._row_ids.reserve(len(deliveries))
+        size = sum(len(delivery.body) for delivery in deliveries)
+        read = await _aside(max(len(deliveries), size // FEW_BYTES), self._read, deliveries)
+        records = sum(map(len, read))
+        await self._raw_ids.reserve(2 * records)  # one that takes an id may have to be landed as repeated, too
+        await self._row_ids.reserve(records)
         async with self._database.write() as session:
             # One after another: two writers of one key would each take the same row for the current one
             await take_turn(session, turn_of(spec))
-            new = await self._drop_known(session, deliveries)
-            page = run.counts.pages + 1
-            landed = await _aside(len(new), self._land, new, page)
-            staged = await self._stage(session, landed)
+            new = await self._find_new(session, deliveries)
+            parts = [(run.counts.pages + at + 1, deliveries[at].key, read[at]) for at in new]
+            landed = await _aside(records, self._land, parts)
+            staged = await self._stage(session, landed, pages=len(deliveries))
             counts = await load_batch(
                 session,
                 staged,
@@ -189,7 +193,7 @@ class Receiver:
                 run_id=run.run_id,
                 hard_deletes=spec.table.deletes.mode == "hard",
             )
-            again = len(deliveries) - len(new)
+            again = records - len(landed)
             counts.extracted += again
             counts.duplicate += again
             if not await runs.add_counts(session, run.run_id, counts):
@@ -204,31 +208,35 @@ class Receiver:
             )
         run.counts.add(counts)
         run.traffic.requests += len(deliveries)
-        run.traffic.bytes_received += sum(len(delivery.body) for delivery in deliveries)
+        run.traffic.bytes_received += size
 
-    async def _drop_known(self, session: WriteSession, deliveries: list[Delivery]) -> list[Delivery]:
-        """Without those that were landed before, and those that come twice here."""
+    def _read(self, deliveries: list[Delivery]) -> list[Records]:
+        return [read_delivery(delivery, self._webhook.data_selector) for delivery in deliveries]
+
+    async def _find_new(self, session: WriteSession, deliveries: list[Delivery]) -> list[int]:
+        """Indexes of those that were not landed before, and do not come twice here."""
         keys = [delivery.key for delivery in deliveries if delivery.key is not None]
         seconds = self._webhook.dedupe.retention
         known: set[str] = set()
         if keys:
             known = await known_deliveries(session, source=self.spec.name, keys=keys, retention_seconds=seconds)
-        new: list[Delivery] = []
-        for delivery in deliveries:
+        new: list[int] = []
+        for at, delivery in enumerate(deliveries):
             if delivery.key is None or delivery.key not in known:
-                new.append(delivery)
+                new.append(at)
             if delivery.key is not None:
                 known.add(delivery.key)
         return new
 
-    def _land(self, deliveries: list[Delivery], page: int) -> Landed:
-        landed = land([(page, read_deliveries(deliveries))], read_keys=self._normalizer.read_keys)
-        landed.delivery_keys = [delivery.key for delivery in deliveries]
+    def _land(self, parts: list[tuple[int, str | None, Records]]) -> Landed:
+        """Each delivery is a page; the first of its records has its key."""
+        landed = land(((page, records) for page, _, records in parts), read_keys=self._normalizer.read_keys)
+        landed.delivery_keys = [key if at == 0 else None for _, key, records in parts for at in range(len(records))]
         return landed
 
-    async def _stage(self, session: WriteSession, landed: Landed) -> StagedBatch:
+    async def _stage(self, session: WriteSession, landed: Landed, *, pages: int) -> StagedBatch:
         if not landed:
-            return StagedBatch(Counts(pages=1))
+            return StagedBatch(Counts(pages=pages))
         rules = StagingRules(
             normalizer=self._normalizer,
             kind="hook",
@@ -240,7 +248,7 @@ class Receiver:
         )
         held = Held(self.spec, lambda: nullcontext(ReadSession(session)), fresh=False, wary=True)
         _, current = await held.compare(landed, anew=True)
-        staged = await _aside(len(landed), partial(stage, rules=rules, pages=1), landed, current)
+        staged = await _aside(len(landed), partial(stage, rules=rules, pages=pages), landed, current)
         await held.settle(staged, current, replaced={})
         if not rules.append:
             keep_delivery_keys(staged, landed, take_raw_ids=self._raw_ids.take)

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from app.sources.paginators import Path
 from app.sources.values import Duration, SecretRef, Spec, placeholders
 
 SIGNED: Final = frozenset({"id", "timestamp", "body"})
@@ -81,6 +82,9 @@ class Dedupe(Spec):
 class WebhookSpec(Spec):
     path: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$", description="Of POST /hooks/PATH.")
     verify: VerifySpec
+    data_selector: Path | None = Field(
+        None, description="JMESPath to the records, where a delivery holds several; omitted: its body is the record."
+    )
     dedupe: Dedupe = Field(default_factory=Dedupe)
     max_body_bytes: int = Field(1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Decompressed.")
     respond: Literal[200, 201, 202, 204] = Field(202, description="To a delivery that is stored.")

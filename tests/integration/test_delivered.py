@@ -224,3 +224,45 @@ async def test_a_refresh_deletes_nothing_that_was_delivered_beside_it(delivered:
 
     assert [answer.status_code for answer in answers] == [409, 409]
     assert "delivered meanwhile" in json.loads(answers[0].text)["detail"]
+
+
+SEVERAL = b'{"orders": [%s, %s, {"title": "no key"}], "sent": 1}'
+
+
+@pytest.mark.parametrize(
+    ("selector", "payload"),
+    [("orders", SEVERAL), ("@", b"[%s,\n %s, {}]"), ('"a.b".*[]', b'{"a.b": {"c": [%s, %s, {}]}}')],
+)
+async def test_one_delivery_may_hold_several_records(selector: str, payload: bytes, delivered: Delivered) -> None:
+    first, second, changed = body(1), body(2), body(2, title="new")
+    text = source(webhook=f"data_selector = '{selector}'")
+
+    await delivered.post(
+        ("m1", payload % (first, second)),
+        ("m1", payload % (first, second)),
+        ("m2", payload % (first, changed)),
+        ("m1", payload % (first, second)),
+        ("m3", payload % (first, second)),
+        text=text,
+    )
+
+    assert await delivered.rows() == [("1", "order 1"), ("2", "order 2")]
+    kept = await delivered.sql.fetch(
+        "SELECT payload::text AS said FROM raw_api_data WHERE disposition = 'loaded' ORDER BY id"
+    )
+    assert [row["said"].encode() for row in kept] == [first, second, changed, second]
+    assert [key for _, key in await delivered.raw() if key] == ["m1", "m2", "m3"]
+    run = await delivered.sql.fetchrow("SELECT pages, extracted, inserted, updated, rejected, duplicate FROM etl_runs")
+    assert run is not None
+    assert tuple(run) == (5, 15, 2, 2, 3, 6)
+    assert await delivered.replay(text.replace('"total"', '"id"')) == "succeeded"
+    assert len(await delivered.rows()) == 2
+
+
+@pytest.mark.parametrize("payload", [b'{"zen": "a ping"}', b"[]", b"no JSON", b'{"orders": [1'])
+async def test_a_delivery_without_records_is_kept_whole(payload: bytes, delivered: Delivered) -> None:
+    await delivered.post(("m1", payload), text=source(webhook='data_selector = "orders"'))
+
+    (kept,) = await delivered.sql.fetch(IN_BYTES)
+    assert kept[1] == payload
+    assert await delivered.rows() == []
