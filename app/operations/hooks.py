@@ -35,6 +35,8 @@ class Hooks:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._hooks: dict[str, Hook] = {}
+        self.held_bytes = 0
+        """Of bodies that are coming."""
 
     def find(self, path: str) -> Hook | None:
         return self._hooks.get(path)

@@ -1,6 +1,7 @@
 """What strangers post to a hook, byte for byte, on a real socket: refused or cut off, and never a 500."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import time
@@ -216,6 +217,32 @@ async def test_a_body_that_never_ends_is_cut_off_and_others_are_answered(service
         dribbling.cancel()
         await asyncio.gather(dribbling, return_exceptions=True)
         writer.close()
+
+
+async def test_bodies_that_do_not_end_fill_no_memory(service: Service) -> None:
+    """160 strangers who send a megabyte each but for its last byte: those beyond 128 MiB are told to come later."""
+    begun = HOOK + b"Content-Length: 1048576\r\nConnection: close\r\n\r\n" + b" " * 1_048_575
+    held = [await connect(service) for _ in range(160)]
+    first = asyncio.Queue[bytes]()
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(begun)
+            await writer.drain()
+            first.put_nowait(await reader.read(100))
+
+    senders = [asyncio.create_task(send(*one)) for one in held]
+    async with asyncio.timeout(12):
+        refused = [await first.get() for _ in range(20)]
+    for sender, (_, writer) in zip(senders, held, strict=True):
+        sender.cancel()
+        writer.transport.abort()
+    await asyncio.gather(*senders, return_exceptions=True)
+
+    assert {status_of(answer) for answer in refused} == {429}
+    async with asyncio.timeout(10):
+        while status_of(await exchange(service, good(BODY, b"X-A: later"))) != 202:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_sender_that_leaves_in_the_middle_leaves_others_alone(service: Service) -> None:

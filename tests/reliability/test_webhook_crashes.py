@@ -11,6 +11,8 @@ import httpx2
 import pytest
 
 from app.clock import monotonic
+from app.db.dsn import server_of, through
+from app.faults.proxy import Proxy, Upstream
 from tests.databases import with_database
 from tests.processes import serving
 from tests.proving import Change, broken_build
@@ -148,6 +150,30 @@ async def test_while_the_database_is_away_senders_are_told_and_nothing_is_lost(
     assert await lost_and_doubled(sql, set(range(1, 30))) == (0, 0)
     assert await sql.fetchval("SELECT sum(inserted) FROM etl_runs") == 29
     assert await sql.fetchval("SELECT status FROM etl_runs ORDER BY id DESC LIMIT 1") == "succeeded"
+
+
+async def test_rows_of_another_mapping_are_made_anew_once_the_database_is_back(
+    environment: dict[str, str], sql: asyncpg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    """The service began without it."""
+    async with serving("serve", **environment) as service, httpx2.AsyncClient() as client:
+        await client.post(f"{service.url}/hooks/shop-orders", content=body(1), headers=signed(body(1)))
+        assert await service.stop() == 0
+    write(tmp_path / "sources", source(mapping='description = "title"'))
+
+    async with Proxy(Upstream(*server_of(dsn))) as proxy:
+        proxy.open_hole()
+        away = {
+            "DATABASE_URL": through(dsn, host="127.0.0.1", port=proxy.port),
+            "DATABASE_CONNECT_TIMEOUT_SECONDS": "1",
+        }
+        async with serving("serve", **(environment | away)) as service, asyncio.timeout(20):
+            # Before it serves, then by its scheduler and by its hooks
+            while sum("database_unavailable" in line for line in service.log) < 3:
+                await asyncio.sleep(0.05)
+            proxy.close_hole()
+            while await sql.fetchval("SELECT description FROM normalized_data") != "order 1":
+                await asyncio.sleep(0.05)
 
 
 async def test_the_run_of_a_process_that_was_killed_is_closed_by_the_next(
