@@ -11,9 +11,8 @@ def check_lines(report: operations.Check) -> list[str]:
         return [f"{report.name}: {report.error_class}: {report.error}"]
     if not report.requests:
         return [f"{report.name}: ok; it is delivered, and nobody was asked"]
-    lines = [
-        f"{report.name}: ok, {report.records} records on the first page{', more follow' if report.more_pages else ''}"
-    ]
+    counted = f"{report.records} record{'' if report.records == 1 else 's'}"
+    lines = [f"{report.name}: ok, {counted} on the first page{', more may follow' if report.more_pages else ''}"]
     lines += [f"  {key}: {value}" for key, value in report.found.items() if value is not None]
     if report.keys_missing or report.keys_repeated:
         lines.append(f"  keys: {report.keys_missing} missing, {report.keys_repeated} repeated")

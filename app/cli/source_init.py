@@ -101,7 +101,7 @@ def _look(path: Path, draft: Draft, settings: Settings) -> int:
         print("\n".join(check_lines(report)))
         if shown:
             print("\n".join(map(_short, preview_lines(f"{report.name}, its first rows", shown))))
-    if all(report.ok for report, _ in reports):
+    if all(report.ok for report, _ in reports) and (any(report.records for report, _ in reports) or not draft.missing):
         return 0
     return CONFIGURATION if draft.missing or any(one.error_class == "config_error" for one, _ in reports) else 1
 

@@ -1,5 +1,6 @@
 """A few questions to a source that nobody has described yet: bounded, counted, and by the client that runs use."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,16 @@ from app.extract.page_request import PageRequest
 from app.extract.paging import PageAnswer
 from app.records import Traffic, Validators
 from app.settings.proxies import proxy_for
+from app.sources.json_paths import members, path_of
 
 MAX_REQUESTS: Final = 12
-"""That a probe makes, retries apart."""
+"""That a probe makes, retries and redirects apart."""
+SAID_DEPTH: Final = 5
+"""Of tables within tables in which a body may say how pages follow one another."""
 FILE_BYTES: Final = 2 * 1024 * 1024
 """Of a file's beginning that is looked at, decompressed."""
 _PART_BYTES: Final = 64 * 1024
+_MORE: Final = re.compile(r"(has|is)_?(more|next|next_?page|truncated)(_?items|_?records)?", re.IGNORECASE)
 
 Identify = Callable[[Any, str], str]
 """A record and its text → what it is known by."""
@@ -106,6 +111,42 @@ class Probe:
             return (await self.fetch(look.request, validators=look.response.validators)).not_modified
         except EtlError:
             return False
+
+
+@dataclass(slots=True)
+class Paging:
+    """How pages follow one another."""
+
+    paginator: dict[str, Any] | None = None
+    """As a source file says it; None: no way to a second page was found."""
+    evidence: str = ""
+    dropped: tuple[str, ...] = ()
+    """Parameters of the URL that the paginator sets itself."""
+    second: Look | None = None
+    notes: list[str] = field(default_factory=list)
+    """What was tried and found wanting, and what speaks for more than was found."""
+    is_whole: bool = False
+    """Something proves that the first answer is all there is."""
+    doubt: str | None = None
+    """Why it may not be, although nothing leads on."""
+
+
+def is_new(brought: list[str], known: list[str]) -> bool:
+    """Other records, for the most part: while one looks, some may move from page to page."""
+    seen = set(known)
+    return bool(brought) and 2 * sum(one not in seen for one in brought) > len(brought)
+
+
+def said_beside(look: Look) -> list[tuple[tuple[str, ...], Any]]:
+    """What the body says beside the records, with the keys that lead there."""
+    return list(members(look.cut.body, SAID_DEPTH))
+
+
+def has_more_path(look: Look) -> str | None:
+    """JMESPath to where the body says that there is more."""
+    return next(
+        (path_of(keys) for keys, value in said_beside(look) if value is True and _MORE.fullmatch(keys[-1])), None
+    )
 
 
 async def whole(response: Response) -> Response:

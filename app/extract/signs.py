@@ -1,7 +1,8 @@
 """What a body says about how much there is beside it: evidence that a walk ended too early. Pure."""
 
-from collections.abc import Iterator
 from typing import Any, Final
+
+from app.sources.json_paths import members
 
 _MORE: Final = {
     "has_more",
@@ -16,7 +17,7 @@ _MORE: Final = {
 _LAST: Final = {"last", "is_last", "islast", "is_last_page", "islastpage"}
 _NEXT: Final = {
     "next", "next_url", "next_page", "nextpage", "next_cursor", "nextcursor", "next_page_token", "nextpagetoken",
-    "next_link", "nextlink", "@odata.nextlink", "next_page_url",
+    "next_link", "nextlink", "@odata.nextlink", "next_page_url", "nexturl", "nextpageurl",
 }  # fmt: skip
 _RECORDS: Final = {
     "total", "total_count", "totalcount", "total_results", "totalresults", "total_items", "totalitems",
@@ -37,7 +38,7 @@ MAX_DEPTH: Final = 3
 """Of tables within tables; lists are records, and not looked into."""
 
 
-def signs_of_more(body: Any, *, records_read: int, pages_read: int) -> str | None:
+def signs_of_more(body: Any, *, records_read: int, pages_read: int, depth: int = MAX_DEPTH) -> str | None:
     """
     What in the last body of a walk says that there is more; None when nothing does.
 
@@ -45,28 +46,24 @@ def signs_of_more(body: Any, *, records_read: int, pages_read: int) -> str | Non
         records_read: in the whole walk.
         pages_read: likewise.
     """
-    for path, value in _members(body, "", MAX_DEPTH):
-        name = path.rpartition(".")[2].lower()
+    told = [(keys, value) for keys, value in members(body, depth) if not isinstance(value, dict | list)]
+    # Some send a cursor with every page, and say apart from it whether there is more
+    says_end = any(
+        (_name(keys) in _MORE and value is False) or (_name(keys) in _LAST and value is True) for keys, value in told
+    )
+    for keys, value in told:
+        path, name = ".".join(keys), _name(keys)
         is_number = isinstance(value, int) and not isinstance(value, bool)
         if (name in _MORE and value is True) or (name in _LAST and value is False):
             return f"{path} is {str(value).lower()}"
-        if name in _NEXT and value not in {None, "", False}:
+        if name in _NEXT and value not in {None, "", False} and not says_end:
             return f"there is something at {path}"
-        if name in _RECORDS and is_number and value > records_read:
-            return f"{path} is {value}, and {records_read} were read"
-        if path.lower() == "hits.total.value" and is_number and value > records_read:
+        if (name in _RECORDS or path.lower() == "hits.total.value") and is_number and value > records_read:
             return f"{path} is {value}, and {records_read} were read"
         if name in _PAGES and is_number and value > pages_read:
             return f"{path} is {value}, and {pages_read} {'was' if pages_read == 1 else 'were'} read"
     return None
 
 
-def _members(tree: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
-    if not isinstance(tree, dict) or depth == 0:
-        return
-    for key, value in tree.items():
-        here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, dict):
-            yield from _members(value, here, depth - 1)
-        elif not isinstance(value, list):
-            yield here, value
+def _name(keys: tuple[str, ...]) -> str:
+    return keys[-1].lower()

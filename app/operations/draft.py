@@ -64,26 +64,22 @@ def open_draft(address: Address, type_: str, *, private: bool) -> Draft:
     return draft
 
 
-def describe_columns(draft: Draft, columns: Sequence[Column], *, records: int, empty: str) -> KeyGuess:
+def describe_columns(
+    draft: Draft, columns: Sequence[Column], *, records: int, empty: str, is_single: bool = False
+) -> None:
     """
     Say what the key and the mapping may be, and why.
 
     Args:
         records: in the sample.
         empty: what there is none of, when there is none.
+        is_single: the resource is one record, and no list of one.
     """
     if not records:
         draft.missing.append(f"{empty}, so key and mapping are yours to say")
-        return KeyGuess()
-    key = guess_key(columns, resource=draft.name, records=records)
-    if key.paths:
-        draft.resource["primary_key"] = key.paths[0] if len(key.paths) == 1 else list(key.paths)
-        draft.say(".primary_key", key.reason, *key.doubts)
-        if key.others:
-            draft.say(".primary_key", f"unique in the sample, too: {', '.join(key.others)}")
-    else:
-        draft.missing.append("a primary key: no field is there in every record and unique; say primary_key")
-        draft.say("resources.0", *key.doubts, f"fields: {', '.join(column.path for column in columns[:40])}")
+        return
+    key = guess_key(columns, resource=draft.name, records=records, is_single=is_single)
+    _describe_key(draft, key, columns, is_single=is_single)
     guess = guess_mapping(columns, key=key.paths)
     order = ("name", "value", "description", "created_at", "updated_at")
     mapping = {column: guess.mapping[column] for column in order if column in guess.mapping}
@@ -101,7 +97,20 @@ def describe_columns(draft: Draft, columns: Sequence[Column], *, records: int, e
             ".mapping.*" if mapping else "resources.0",
             f"kept in raw, and not mapped: {', '.join(unused[:40])}{', …' if len(unused) > 40 else ''}",
         )
-    return key
+
+
+def _describe_key(draft: Draft, key: KeyGuess, columns: Sequence[Column], *, is_single: bool) -> None:
+    if not key.paths:
+        draft.missing.append("a primary key: no field is there in every record and unique; say primary_key")
+        draft.say("resources.0", *key.doubts, f"fields: {', '.join(column.path for column in columns[:40])}")
+        return
+    draft.resource["primary_key"] = key.paths[0] if len(key.paths) == 1 else list(key.paths)
+    draft.say(".primary_key", key.reason, *key.doubts)
+    if key.others:
+        draft.say(".primary_key", f"unique in the sample, too: {', '.join(key.others)}")
+    if not key.is_named:
+        fear = "may change, and be another row then" if is_single else f"is {key.reason}, and may repeat"
+        draft.missing.append(f"a field with the name of a key: {' and '.join(key.paths)} {fear}; check primary_key")
 
 
 def as_comment(key: str, value: Any) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from app.clock import utc_now
-from app.errors import SourceMalformedError
+from app.errors import SourceMalformedError, SourceRefusedError
 from app.extract.http import Fetcher
 from app.extract.http_body import Response
-from app.extract.http_errors import redact
+from app.extract.http_errors import excerpt, redact
 from app.extract.probe import Probe, beginning, is_private, read_beginning, whole
 from app.extract.requests import build_request
 from app.extract.scopes import Scope
@@ -61,7 +61,10 @@ async def draft_source(
     async with Fetcher(settings.http) as fetcher:
         probe = Probe(fetcher.client(spec), f"GET {redact(address.url)}")
         request = build_request(spec, Scope())
-        response = await probe.fetch(request)
+        try:
+            response = await probe.fetch(request)
+        except SourceRefusedError as error:
+            raise _advised(error, has_credentials=bool(address.client)) from error
         kind = _kind(response, address.url)
         if kind == "rest_api":
             await describe_api(draft, probe, request, await whole(response))
@@ -70,7 +73,7 @@ async def draft_source(
             draft = open_draft(address, kind, private=private)
             if kind == "csv":
                 draft.resource["file"] = {"url": address.url}
-                describe_csv(draft, body, is_whole=is_whole, what=probe.what)
+                describe_csv(draft, body, is_whole=is_whole, what=probe.what, is_said=_is_table(response, address.url))
             else:
                 describe_feed(draft, address.url)
     draft.requests = probe.traffic.requests
@@ -108,7 +111,7 @@ async def _draft_file(path: Path, *, name: str | None, folder: Path | None) -> D
     tree: dict[str, Any] = {"name": checked_name(name) if name else name_of(path.name), "type": "csv"}
     tree["resources"] = [{"name": tree["name"], "file": {"url": _from(path, folder)}}]
     draft = Draft(tree["name"], tree)
-    describe_csv(draft, body, is_whole=is_whole, what=str(path))
+    describe_csv(draft, body, is_whole=is_whole, what=str(path), is_said=True)
     seen = f"Written by `etl sources init` on {utc_now():%Y-%m-%d}, after a look at the file's beginning."
     draft.comments[""] = [f"{seen} Comments say what was seen then.", *draft.comments.get("", [])]
     return draft
@@ -144,10 +147,10 @@ def _kind(response: Response, url: str) -> str:
         SourceMalformedError: it is neither JSON, nor CSV, nor a feed.
     """
     body = response.body.lstrip(b"\xef\xbb\xbf \t\r\n")
-    said = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    said = _content_type(response)
     if _FEED.match(body):
         return "rss"
-    is_table = said in {"text/csv", "text/tab-separated-values"} or _TABLES.fullmatch(urlsplit(url).path) is not None
+    is_table = _is_table(response, url)
     if body[:1] in {b"{", b"["} and not is_table:
         return "rest_api"
     if body[:1] == b"<":
@@ -161,7 +164,34 @@ def _kind(response: Response, url: str) -> str:
         raise SourceMalformedError(
             f"GET {redact(url)}: HTTP {response.status} with an empty body; there is nothing to read"
         )
+    if said == "application/json" or said.endswith("+json"):
+        raise SourceMalformedError(
+            f"GET {redact(url)}: {said} that is neither a list nor an object; it begins {excerpt(body[:40])!r}"
+        )
     raise SourceMalformedError(f"GET {redact(url)}: {said or 'no type'} is neither JSON, CSV, RSS nor Atom")
+
+
+def _content_type(response: Response) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _is_table(response: Response, url: str) -> bool:
+    """The type or the name says so."""
+    said = _content_type(response)
+    return said in {"text/csv", "text/tab-separated-values"} or _TABLES.fullmatch(urlsplit(url).path) is not None
+
+
+def _advised(error: SourceRefusedError, *, has_credentials: bool) -> SourceRefusedError:
+    """The same, with what can be done about it where there is no source file yet."""
+    if error.status in {401, 403} and not has_credentials:
+        advice = "; give them with --auth-secret NAME, or --header 'Name: value'"
+    elif error.status == 405:
+        advice = '; it is asked by GET: for an API that takes POST write the file by hand, endpoint.method = "POST"'
+    elif error.status is None and "allow_private_networks" in str(error):
+        advice = ", or give the address there instead of this one"
+    else:
+        return error
+    return SourceRefusedError(f"{error}{advice}", status=error.status, said=error.said)
 
 
 def _counted(number: int, word: str) -> str:

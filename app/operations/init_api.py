@@ -1,22 +1,25 @@
 """A first answer in JSON, and a few more → the API's part of a source file."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import jmespath
 
 from app.clock import utc_now
-from app.errors import SourceMalformedError
+from app.errors import SourceMalformedError, SourceRefusedError
 from app.extract.http_body import Response
+from app.extract.http_errors import excerpt
 from app.extract.json_body import ARRAY, WHOLE, Cut, cut_body, record_lists
 from app.extract.json_lines import LINES
 from app.extract.page_request import PageRequest
-from app.extract.probe import Identify, Look, Probe
-from app.extract.probe_paging import Paging, find_paging
+from app.extract.probe import Identify, Look, Paging, Probe
+from app.extract.probe_paging import find_paging
 from app.extract.rate_headers import read_budget
 from app.operations.draft import Draft, as_comment, describe_columns
 from app.sources.guess.columns import columns_of_objects
 from app.sources.guess.keys import guess_key
 from app.sources.guess.mapping import cursor_candidates
+from app.sources.guess.places import find_place, is_error
 
 SPANS: Final = ((1, "PT1S"), (60, "PT1M"), (900, "PT15M"), (3600, "PT1H"), (86_400, "P1D"))
 """Seconds and durations for which servers usually count requests."""
@@ -29,8 +32,17 @@ async def describe_api(draft: Draft, probe: Probe, request: PageRequest, respons
 
     Raises:
         SourceMalformedError: it is not JSON.
+        SourceRefusedError: it speaks of an error, and of nothing else.
     """
     first = Look(request, response, _cut(draft, response.body, probe.what))
+    if isinstance(first.cut.body, dict) and is_error(first.cut.body):
+        names = ", ".join(first.cut.body)
+        raise SourceRefusedError(
+            f"{probe.what}: HTTP {response.status}, but its body speaks of an error ({names}), and has no record; "
+            "check the address, its parameters and the credentials",
+            status=response.status,
+            said=excerpt(response.body),
+        )
     endpoint = draft.resource["endpoint"]
     if first.cut.selector not in {ARRAY, LINES, WHOLE}:
         endpoint["data_selector"] = first.cut.selector
@@ -41,7 +53,13 @@ async def describe_api(draft: Draft, probe: Probe, request: PageRequest, respons
     _describe_paging(draft, paging)
     records = _together(first, paging, identify)
     columns = columns_of_objects(records)
-    describe_columns(draft, columns, records=len(records), empty="the first answer has no record")
+    describe_columns(
+        draft,
+        columns,
+        records=len(records),
+        empty="the first answer has no record",
+        is_single=first.cut.selector == WHOLE or (len(first) == 1 and isinstance(_at(first), dict)),
+    )
     for candidate in cursor_candidates(columns)[:3]:
         draft.say(
             ".endpoint",
@@ -51,9 +69,23 @@ async def describe_api(draft: Draft, probe: Probe, request: PageRequest, respons
     _describe_limits(draft, response)
 
 
+def _at(look: Look) -> Any:
+    """What stands where the records are: a list of them, or one."""
+    return jmespath.search(look.cut.selector, look.cut.body) if look.cut.selector not in {ARRAY, LINES} else None
+
+
 def _cut(draft: Draft, body: bytes, what: str) -> Cut:
     try:
-        return cut_body(body, None, what=what)
+        cut = cut_body(body, None, what=what)
+        place = find_place(cut.body) if cut.selector == WHOLE else None
+        if place is not None:
+            return replace(cut_body(body, place.selector, what=what), evidence=place.evidence)
+        if isinstance(cut.body, dict) and cut.selector not in {WHOLE, LINES} and "id" in cut.body:
+            draft.missing.append(
+                f"whether the records are at {cut.selector}, or the body is one itself, for it has an id; say "
+                f'data_selector = "{WHOLE}" then'
+            )
+        return cut
     except SourceMalformedError:
         # Several lists, none with a usual name: the longest is taken, and the others are named
         cut = cut_body(body, WHOLE, what=what)
@@ -62,7 +94,8 @@ def _cut(draft: Draft, body: bytes, what: str) -> Cut:
             raise
         longest = max(lists, key=lambda path: len(lists[path]))
         others = ", ".join(path for path in lists if path != longest)
-        draft.say(".endpoint.data_selector", f"the longest list of objects; there are also {others}")
+        draft.missing.append(f"which list is meant: {longest} is the longest; there are also {others}")
+        draft.say(".endpoint.data_selector", "the longest list of objects")
         return cut_body(body, longest, what=what)
 
 
@@ -101,7 +134,9 @@ def _describe_paging(draft: Draft, paging: Paging) -> None:
         return
     endpoint["paginator"] = paging.paginator
     draft.say(".endpoint.paginator", paging.evidence, *(f"tried: {note}" for note in paging.notes))
-    if paging.paginator["type"] == "single_page":
+    if paging.doubt:
+        draft.missing.append(f"whether there is more: {paging.doubt}; say endpoint.paginator where the API has pages")
+    elif paging.paginator["type"] == "single_page":
         draft.say(".*", "every answer is the whole: rows that it no longer brings can be deleted with")
         draft.say(".*", as_comment("deletes", {"detect": "snapshot"}))
 

@@ -14,6 +14,8 @@ from app.sources.guess.columns import columns_of_rows
 MOST_SKIPPED: Final = 10
 """Lines before a header that are looked for."""
 SAMPLE_ROWS: Final = 20_000
+MOST_BAD: Final = 0.5
+"""Share of the rows, from which on they are no rows of this header."""
 _NUMBER: Final = re.compile(r"\s*[+-]?\d+([.,]\d+)*\s*")
 
 
@@ -29,15 +31,21 @@ class _Reading:
         return len(self.records.faults) / len(self.records) if len(self.records) else 1.0
 
 
-def describe_csv(draft: Draft, body: bytes, *, is_whole: bool, what: str) -> None:
+def describe_csv(draft: Draft, body: bytes, *, is_whole: bool, what: str, is_said: bool) -> None:
     """
     Args:
         body: the file, or its beginning.
+        is_said: its type or its name says that it is a table; otherwise it is one only if its lines look so.
 
     Raises:
         SourceMalformedError: it is no CSV.
     """
     reading = _best_reading(body, is_whole=is_whole, what=what)
+    if not is_said and (len(reading.header) < 2 or reading.bad_share >= MOST_BAD):
+        raise SourceMalformedError(
+            f"{what}: is a text whose lines have no fields in common; give the address of a CSV file, "
+            "or write the file by hand where it is a table all the same"
+        )
     said: dict[str, Any] = {}
     report = reading.report
     if report["delimiter"] != ",":
@@ -75,7 +83,7 @@ def describe_csv(draft: Draft, body: bytes, *, is_whole: bool, what: str) -> Non
 def _best_reading(body: bytes, *, is_whole: bool, what: str) -> _Reading:
     """The file read from its header on, where lines of another kind come before it."""
     first = _read(body, 0, is_whole=is_whole, what=what)
-    if first.bad_share < 0.5:
+    if first.bad_share < MOST_BAD:
         return first
     for skipped in range(1, MOST_SKIPPED + 1):
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import SourceError
+from app.errors import SourceError, SourceRefusedError
 from app.operations.draft import Draft
 from app.operations.init import draft_source
 from app.resources import Resources
@@ -69,6 +69,34 @@ def by_skip(seen: Seen) -> Reply:
     return Reply(RECORDS[skip : skip + SIZE])
 
 
+def by_odata(seen: Seen) -> Reply:
+    skip, top = int(seen.query.get("$skip", 0)), int(seen.query.get("$top", SIZE))
+    return Reply({"@odata.count": len(RECORDS), "value": RECORDS[skip : skip + top]})
+
+
+def by_deep_cursor(seen: Seen) -> Reply:
+    """GraphQL's way: a cursor with every page, and apart from it whether there is more."""
+    at = int(seen.query.get("after", "c0")[1:])
+    told = {"endCursor": f"c{at + SIZE}", "hasNextPage": at + SIZE < len(RECORDS)}
+    return Reply({"data": {"things": {"nodes": RECORDS[at : at + SIZE], "pageInfo": told}}})
+
+
+def by_deep_url(seen: Seen) -> Reply:
+    at = int(seen.query.get("at", 1))
+    return Reply({"payload": {"rows": page(at), "paging": {"nextUrl": f"/api?at={at + 1}" if at < 6 else None}}})
+
+
+def by_list_of_links(seen: Seen) -> Reply:
+    at = int(seen.query.get("at", 1))
+    following = [{"rel": "next", "href": f"?at={at + 1}"}] if at < 6 else []
+    return Reply({"items": page(at), "links": [{"rel": "self", "href": "/api"}, *following]})
+
+
+def by_last_id(seen: Seen) -> Reply:
+    after = int(seen.query.get("since_id", 0))
+    return Reply({"things": RECORDS[after : after + SIZE]})
+
+
 def by_key(seen: Seen) -> Reply:
     after = int(seen.query.get("starting_after", 0))
     return Reply({"data": RECORDS[after : after + SIZE], "has_more": after + SIZE < len(RECORDS)})
@@ -86,6 +114,14 @@ def one_by_one(seen: Seen) -> Reply:
 
 def whole(_seen: Seen) -> Reply:
     return Reply(RECORDS)
+
+
+def whole_by_key(_seen: Seen) -> Reply:
+    return Reply({"things": {f"t-{record['id']}": record for record in RECORDS}})
+
+
+def whole_with_an_odd_name(_seen: Seen) -> Reply:
+    return Reply({"my-things": RECORDS, "took": 3})
 
 
 def whole_that_filters(seen: Seen) -> Reply:
@@ -108,12 +144,22 @@ SHAPES: dict[Callable[[Seen], Reply], dict[str, Any]] = {
     by_page_from_0: {"type": "page_number", "page_param": "page", "base_page": 0},
     by_offset: {"type": "offset", "limit": 10},
     by_skip: {"type": "offset", "limit": 10, "offset_param": "skip"},
+    by_odata: {"type": "offset", "limit": 10, "offset_param": "$skip", "limit_param": "$top"},
+    by_deep_cursor: {
+        "type": "cursor", "cursor_path": "data.things.pageInfo.endCursor", "cursor_param": "after",
+        "has_more_path": "data.things.pageInfo.hasNextPage",
+    },
+    by_deep_url: {"type": "json_link", "next_url_path": "payload.paging.nextUrl"},
+    by_list_of_links: {"type": "json_link", "next_url_path": "links[?rel=='next'] | [0].href"},
+    by_last_id: {"type": "keyset", "cursor_path": "id", "cursor_param": "since_id"},
     one_by_one: {"type": "offset", "limit": 1},
     by_key: {
         "type": "keyset", "cursor_path": "id", "cursor_param": "starting_after", "has_more_path": "has_more",
     },
     by_header: {"type": "header_cursor", "cursor_key": "X-Next-Page", "cursor_param": "page"},
     whole: {"type": "single_page"},
+    whole_by_key: {"type": "single_page"},
+    whole_with_an_odd_name: {"type": "single_page"},
     whole_that_filters: {"type": "single_page"},
     whole_that_is_strict: {"type": "single_page"},
 }  # fmt: skip
@@ -155,11 +201,53 @@ async def test_what_is_new_with_each_request_is_no_page(source_server: SourceSer
     assert tree["resources"][0]["endpoint"]["paginator"] == {"type": "single_page"}
 
 
-async def test_one_record_has_no_pages(source_server: SourceServer, settings: Settings) -> None:
-    draft, tree = await drafted(source_server.put_script("/me", lambda seen: Reply({"id": 1, **seen.query})), settings)
+@pytest.mark.parametrize(
+    ("body", "key", "selector", "said"),
+    [
+        ({"company": {"id": 2}, "id": 1}, "id", None, ""),
+        ({"data": {"id": 1, "name": "a"}, "took": 3}, "id", "data", ""),
+        ({"active": True, "url": "", "method": "GET", "args": {"id": 3}}, "method", None, "may change"),
+        ({"id": 1, "orders": [{"id": 5}, {"id": 6}]}, "id", "orders", 'say data_selector = "@"'),
+    ],
+)
+async def test_one_record_is_known_by_a_field_of_its_own(
+    body: dict[str, Any], key: str, selector: str | None, said: str, source_server: SourceServer, settings: Settings
+) -> None:
+    draft, tree = await drafted(source_server.put_script("/me", lambda _seen: Reply(body)), settings)
 
+    resource = tree["resources"][0]
+    assert resource["endpoint"]["paginator"] == {"type": "single_page"}
+    assert (resource["primary_key"], resource["endpoint"].get("data_selector")) == (key, selector)
+    assert said in " ".join(draft.missing)
+
+
+@pytest.mark.parametrize(("length", "is_doubted"), [(50, True), (51, False)])
+async def test_an_answer_as_long_as_a_page_is_doubted(
+    length: int, is_doubted: bool, source_server: SourceServer, settings: Settings
+) -> None:
+    url = source_server.put_script("/api", lambda _seen: Reply({"events": RECORDS[:length]}))
+
+    draft, tree = await drafted(url, settings)
+
+    assert [line.partition(":")[0] for line in draft.missing] == ["whether there is more"] * is_doubted
+    assert ("# deletes" in draft.text()) is not is_doubted
     assert tree["resources"][0]["endpoint"]["paginator"] == {"type": "single_page"}
-    assert draft.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply({"error": "invalid key", "code": 12}), r"speaks of an error \(error, code\)"),
+        (Reply({"message": "no", "success": False}), r"speaks of an error"),
+        (Reply({}, status=401), "--auth-secret NAME, or --header"),
+        (Reply({}, status=405), 'endpoint.method = "POST"'),
+    ],
+)
+async def test_a_refusal_says_what_to_do(
+    reply: Reply, said: str, source_server: SourceServer, settings: Settings
+) -> None:
+    with pytest.raises(SourceRefusedError, match=said):
+        await draft_source(source_server.put_script("/api", lambda _seen: reply), settings)
 
 
 async def test_a_way_to_the_rest_that_is_not_found_is_said(source_server: SourceServer, settings: Settings) -> None:
@@ -249,7 +337,9 @@ async def test_nothing_private_is_allowed_but_the_host_that_was_named(
         (b"<!doctype html><html>", "text/html", "is a page of HTML"),
         (b"", "application/json", "empty body"),
         (b"\x89PNG\r\n", "image/png", "image/png is neither JSON, CSV"),
-        (b'{"data": [', "application/json", "not valid JSON|JSON"),
+        (b'{"data": [', "application/json", "not valid JSON"),
+        (b"null", "application/json", "neither a list nor an object; it begins 'null'"),
+        (b"Dear all,\nthis is a text, and no table.\nSo, well, it is.\n", "text/plain", "no fields in common"),
     ],
 )
 async def test_what_is_no_source_is_said_to_be_none(
@@ -339,7 +429,7 @@ async def test_the_command_writes_checks_and_says_what_is_next(source_server: So
     forced, _ = await run("sources", "init", url, "--force")
 
     assert (code, forced) == (0, 0), output
-    assert "books: ok, 10 records on the first page, more follow" in output
+    assert "books: ok, 10 records on the first page, more may follow" in output
     assert output.rstrip().endswith("next:\n  etl run books")
     assert (again, "is there already" in refused) == (2, True)
     assert [file.name for file in path.parent.iterdir()] == ["books.toml"]
@@ -347,14 +437,17 @@ async def test_the_command_writes_checks_and_says_what_is_next(source_server: So
 
 async def test_the_command_fails_as_others_do(source_server: SourceServer, tmp_path: Path) -> None:
     source_server.put_script("/none", lambda _seen: Reply({}, status=404))
+    source_server.put_script("/empty", lambda _seen: Reply({"data": []}))
     (tmp_path / "local.csv").write_text("colour,size\nred,1\nred,1\n")
 
     missing, said = await run("sources", "init", f"{source_server.url}/none")
     unusable, told = await run("sources", "init", "local.csv", "--output", "local.toml")
     wrong, _ = await run("sources", "init", "ftp://example.com/x")
+    empty, shown = await run("sources", "init", f"{source_server.url}/empty", "--output", "empty.toml")
 
     assert (missing, "HTTP 404" in said) == (1, True)
     assert not (tmp_path / "sources").exists()
     assert (unusable, "not found: a primary key" in told) == (2, True)
     assert "edit local.toml" in told
     assert wrong == 2
+    assert (empty, "the first answer has no record" in shown, "edit empty.toml" in shown) == (2, True, True)

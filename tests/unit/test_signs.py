@@ -26,6 +26,7 @@ from app.extract.signs import signs_of_more
             None,
         ),
         ({"data": [], "next": "", "total": "many", "pages": 7}, None),
+        ({"data": [], "next_cursor": "c9", "meta": {"has_more": False}}, None),
         ({"data": [{"has_more": True, "total": 9999}]}, None),
         ([{"has_more": True}], None),
         ("text", None),

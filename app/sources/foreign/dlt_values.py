@@ -7,6 +7,7 @@ from typing import Any, Final
 from app.sources.address import secret_name
 from app.sources.foreign.conversion import CannotSayError
 from app.sources.foreign.literals import Input, Made, Unknown
+from app.sources.json_paths import path_step
 
 _OURS: Final = re.compile(r"\{(resources\.[\w-]+\.[\w.]+|incremental\.(?:start_value|end_value))\}")
 _DLTS: Final = re.compile(r"\{incremental\.(initial_value|last_value)\}")
@@ -86,6 +87,6 @@ def jmespath_of_jsonpath(value: Any, path: str) -> str:
 
 def _quoted(part: str) -> str:
     name, bracket, rest = part.partition("[")
-    if not name or name.startswith('"') or name == "*" or re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+    if not name or name.startswith('"') or name == "*":
         return part
-    return f'"{name}"{bracket}{rest}'
+    return f"{path_step(name)}{bracket}{rest}"

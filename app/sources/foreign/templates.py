@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.sources.foreign.conversion import CannotSayError
+from app.sources.json_paths import path_step
 
 _PART: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _ROOT: Final = re.compile(
@@ -77,8 +78,7 @@ def jmespath_of(steps: tuple[str, ...]) -> str:
         if re.fullmatch(r"\[-?\d+\]", step):
             path += step
         else:
-            plain = step if re.fullmatch(r"[A-Za-z_]\w*", step, re.ASCII) else f'"{step}"'
-            path += f".{plain}" if path else plain
+            path += f".{path_step(step)}" if path else path_step(step)
     return path
 
 

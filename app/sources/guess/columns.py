@@ -1,17 +1,17 @@
 """Records of a sample → what each field holds, named as a mapping names it. Pure."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from app.sources.json_paths import members, path_of
 
 MAX_DEPTH: Final = 3
 """Of objects within objects; lists are not looked into."""
 MAX_COLUMNS: Final = 500
 """Wider records are looked at as far as this."""
 
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _OTHER: Final = re.compile(r"[\W_]+")
 
@@ -46,14 +46,11 @@ def columns_of_objects(records: Sequence[Mapping[str, Any]]) -> list[Column]:
     """The fields of JSON objects, those of objects inside them too, in the order in which they come."""
     values: dict[tuple[str, ...], list[Any]] = {}
     for at, record in enumerate(records):
-        for path, value in _members(record, ()):
-            if path not in values and len(values) >= MAX_COLUMNS:
+        for path, value in members(record, MAX_DEPTH):
+            if path not in values and (len(values) >= MAX_COLUMNS or not all(map(_can_be_named, path))):
                 continue
             values.setdefault(path, [None] * len(records))[at] = value
-    return [
-        Column(".".join(map(_step, path)), plain_name(path[-1]), column, len(path) - 1)
-        for path, column in values.items()
-    ]
+    return [Column(path_of(path), plain_name(path[-1]), column, len(path) - 1) for path, column in values.items()]
 
 
 def columns_of_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
@@ -70,25 +67,9 @@ def plain_name(text: str) -> str:
     return _OTHER.sub("_", _HUMP.sub("_", text).lower()).strip("_")
 
 
-def is_text_of_toml(text: str) -> bool:
-    """Whether a file in UTF-8 can hold it: no lone surrogate."""
+def _can_be_named(key: str) -> bool:
+    """Whether a file in UTF-8 can hold it: it is no empty text, and has no lone surrogate."""
     try:
-        text.encode()
+        return bool(key.encode())
     except UnicodeEncodeError:
         return False
-    return True
-
-
-def _members(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in tree.items():
-        here = (*path, key)
-        if not key or not is_text_of_toml(key):
-            continue
-        if isinstance(value, Mapping) and len(here) < MAX_DEPTH:
-            yield from _members(value, here)
-        else:
-            yield here, value
-
-
-def _step(key: str) -> str:
-    return key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=False)
