@@ -230,17 +230,47 @@ class Increment:
         return _read_stored(self.spec, text)
 
     def _moment(self, given: Any) -> datetime | None:
+        """As it is sent; else ISO 8601 or seconds since 1970: records may write times otherwise than requests do."""
         style = self.spec.cursor_format
-        try:
-            if isinstance(given, int | float):
-                return datetime.fromtimestamp(given / 1000 if style == "unix_ms" else given, UTC)
-            if style in {"unix", "unix_ms"}:
-                return datetime.fromtimestamp(float(given) / (1000 if style == "unix_ms" else 1), UTC)
-            known = style in {"iso8601", "date"}
-            moment = datetime.fromisoformat(given) if known else datetime.strptime(given, style)  # noqa: DTZ007
-        except (TypeError, ValueError, OverflowError, OSError):
-            return None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        is_text = isinstance(given, str)
+        for read in (_READERS.get(style, _of_pattern), _of_iso8601, _of_seconds) if is_text else (_of_number,):
+            try:
+                moment = read(given, style)
+            except (TypeError, ValueError, OverflowError, OSError):
+                continue
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        return None
+
+
+def _of_iso8601(text: str, _style: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _of_number(number: float, style: str) -> datetime:
+    return datetime.fromtimestamp(number / 1000 if style == "unix_ms" else number, UTC)
+
+
+def _of_unix(text: str, style: str) -> datetime:
+    return _of_number(float(text), style)
+
+
+def _of_seconds(text: str, _style: str) -> datetime:
+    # From 1973 on: a year, or a day without hyphens, is none
+    if not re.fullmatch(r"\d{9,10}(\.\d+)?", text, re.ASCII):
+        raise ValueError("no seconds since 1970")
+    return _of_number(float(text), "unix")
+
+
+def _of_pattern(text: str, style: str) -> datetime:
+    return datetime.strptime(text, style)  # noqa: DTZ007 -- the caller says UTC
+
+
+_READERS: Final[Mapping[str, Callable[[str, str], datetime]]] = {
+    "iso8601": _of_iso8601,
+    "date": _of_iso8601,
+    "unix": _of_unix,
+    "unix_ms": _of_unix,
+}
 
 
 def read_value(spec: Incremental, text: str) -> str:

@@ -36,7 +36,9 @@ class Incremental(Spec):
     cursor_path: Path = Field(description="JMESPath into the record.")
     cursor_type: Literal["datetime", "integer", "string"] = "datetime"
     cursor_format: str = Field(
-        "iso8601", description="How a datetime is sent and read: iso8601, date, unix, unix_ms, or strptime's."
+        "iso8601",
+        description="How a datetime is sent and read: iso8601, date, unix, unix_ms, or strptime's. "
+        "Records may write ISO 8601 or seconds since 1970 all the same.",
     )
     initial_value: str | int | datetime | date | None = Field(None, description="Where the first run begins.")
     end_value: str | int | datetime | date | None = Field(None, description="Where a run ends; exclusive.")

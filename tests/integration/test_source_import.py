@@ -269,6 +269,14 @@ PAGES: list[tuple[str, dict[str, Any]]] = [
         {"type": "json_link", "next_url_path": "next"},
     ),
     (
+        paginated(
+            CURSOR + "'{{ response.meta.next }}', stop_condition: \"{{ 'next' not in response['meta'] or "
+            "response.meta.next == '' }}\"",
+            PATH,
+        ),
+        {"type": "json_link", "next_url_path": "meta.next"},
+    ),
+    (
         paginated(CURSOR + "\"{{ headers['link']['next']['url'] }}\"", PATH),
         {"type": "header_link", "links_next_key": "next"},
     ),
@@ -354,6 +362,58 @@ def test_a_cursor_becomes_ours(tmp_path: Path) -> None:
     assert "# step P1M is said as P30D" in found.text
 
 
+def test_times_may_come_otherwise_than_they_are_sent(tmp_path: Path) -> None:
+    sync = (
+        "incremental_sync: { type: DatetimeBasedCursor, cursor_field: updated, datetime_format: '%Y-%m-%d', "
+        "cursor_datetime_formats: ['%Y-%m-%dT%H:%M:%S.%f%z', '%s'] }"
+    )
+
+    (found,) = converted(tmp_path / "x.yaml", stream(stream=sync))
+
+    said = tree_of(found)["resources"][0]["endpoint"]["incremental"]
+    assert said == {"cursor_path": "updated", "cursor_format": "date"}
+
+
+def test_the_state_of_a_stream_is_the_value_to_ask_from(tmp_path: Path) -> None:
+    sync = (
+        "incremental_sync: { type: DatetimeBasedCursor, cursor_field: updated, datetime_format: '%Y-%m-%d', "
+        "start_datetime: '2026-01-01', step: P30D }"
+    )
+    text = stream("request_parameters: { since: \"{{ stream_state['updated'] }}\" }", stream=sync)
+
+    (found,) = converted(tmp_path / "x.yaml", text)
+
+    endpoint = tree_of(found)["resources"][0]["endpoint"]
+    assert endpoint["params"] == {"since": "{incremental.start_value}"}
+    assert endpoint["incremental"] == {"cursor_path": "updated", "cursor_format": "date"}
+    assert found.text is not None
+    assert "is left out: the first run reads everything" in found.text
+
+
+CHOICE = "url_base: \"{{ 'https://test.example.com' if config.TEST else 'https://example.com' }}\""
+
+
+@pytest.mark.parametrize(
+    ("tested", "config", "base_url"),
+    [
+        ("sandbox", {}, "https://example.com"),
+        ("sandbox", {"sandbox": "true"}, "https://test.example.com"),
+        ("sandbox", {"sandbox": "False"}, "https://example.com"),
+        ("sandbox != true", {}, "https://test.example.com"),
+        ("place == 'far away'", {"place": "far away"}, "https://test.example.com"),
+        ("place == 'far away'", {"place": "near"}, "https://example.com"),
+    ],
+)
+def test_an_input_chooses_between_two_texts(tested: str, config: dict[str, str], base_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    spec = "spec: { connection_specification: { properties: { sandbox: { type: boolean, default: false } } } }\n"
+    path.write_text(stream(CHOICE.replace("TEST", tested)) + spec)
+
+    (found,) = import_file(path, name="shop", config=config)
+
+    assert tree_of(found)["client"]["base_url"] == base_url
+
+
 REFUSED: list[tuple[str, str]] = [
     (stream("request_parameters: { day: \"{{ now_utc().strftime('%Y') }}\" }"), "computed"),
     (stream("request_parameters: { org: \"{{ config['org'] }}\" }"), "--config org=VALUE"),
@@ -378,6 +438,9 @@ REFUSED: list[tuple[str, str]] = [
         "partitions are parameters",
     ),
     (stream("url_base: 'https://{{ config.shop }}.example.com'"), "--config shop=VALUE"),
+    (stream(CHOICE.replace("TEST", "sandbox")), "depends on an input: say --config sandbox=VALUE"),
+    (stream(CHOICE.replace("TEST", "a and config.b")), "computed"),
+    (stream("request_parameters: { since: '{{ stream_state.updated }}' }"), "stream_state updated means nothing"),
 ]  # fmt: skip
 
 

@@ -58,6 +58,32 @@ def test_a_moment_is_asked_for_and_read_as_the_source_writes_it(style: str, writ
     assert one.progress_after(last=True).value == "2026-03-01T00:00:00+00:00"
 
 
+@pytest.mark.parametrize(
+    ("style", "value"),
+    [
+        ("%d/%m/%Y", "2026-03-02T00:00:00.000+00:00"),
+        ("unix", "2026-03-02T01:00:00+01:00"),
+        ("date", "1772409600"),
+        ("date", 1772409600),
+    ],
+)
+def test_records_may_write_times_otherwise_than_requests_do(style: str, value: str | int) -> None:
+    one = increment(Progress("2026-03-01T00:00:00+00:00"), cursor_format=style)
+
+    one.read(records(value))
+
+    assert one.progress_after(last=True).value == "2026-03-02T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("value", ["2026", "soon"])
+def test_digits_that_are_no_seconds_are_no_time(value: str) -> None:
+    one = increment(Progress("2026-03-01T00:00:00+00:00"), cursor_format="%d/%m/%Y")
+
+    one.read(records(value))
+
+    assert one.progress_after(last=True).value == "2026-03-01T00:00:00+00:00"
+
+
 def test_an_unordered_pass_moves_the_checkpoint_only_at_its_end() -> None:
     one = increment(Progress("2026-03-01T00:00:00+00:00"))
     one.read(records("2026-03-05T00:00:00Z", "2026-03-02T00:00:00Z"))

@@ -39,8 +39,8 @@ def convert_manifest(tree: Mapping[str, Any], *, name: str, config: Mapping[str,
     Returns:
         A source for each way in which its streams authenticate.
     """
-    inputs, secrets = _inputs(tree)
-    renderer = Renderer({**inputs, **config}, secrets)
+    inputs, secrets, flags = _inputs(tree)
+    renderer = Renderer({**inputs, **config}, secrets, flags)
     whole = Converted(slug(name), {"type": "rest_api"})
     streams = _streams(tree, whole, renderer)
     for number, _ in enumerate(tree.get("dynamic_streams") or []):
@@ -169,11 +169,12 @@ def _fields(component: Component) -> list[str]:
     return list(map(str, properties)) if isinstance(properties, Mapping) else []
 
 
-def _inputs(tree: Mapping[str, Any]) -> tuple[dict[str, str], frozenset[str]]:
-    """Defaults of the connector's inputs, and the names of those that are secret."""
+def _inputs(tree: Mapping[str, Any]) -> tuple[dict[str, str], frozenset[str], dict[str, bool]]:
+    """Defaults of the connector's inputs, the names of those that are secret, and defaults that are true or false."""
     spec = tree.get("spec") or {}
     given = spec.get("connection_specification", {}) if isinstance(spec, Mapping) else {}
     defaults: dict[str, str] = {}
+    flags: dict[str, bool] = {}
     secrets: set[str] = set()
 
     def walk(node: Any, path: tuple[str, ...]) -> None:
@@ -185,15 +186,18 @@ def _inputs(tree: Mapping[str, Any]) -> tuple[dict[str, str], frozenset[str]]:
             if isinstance(inner, Mapping):
                 if inner.get("airbyte_secret"):
                     secrets.add(str(name))
-                if isinstance(inner.get("default"), str | int) and not isinstance(inner.get("default"), bool):
-                    defaults[".".join(here)] = str(inner["default"])
+                default = inner.get("default")
+                if isinstance(default, bool):
+                    flags[".".join(here)] = default
+                elif isinstance(default, str | int):
+                    defaults[".".join(here)] = str(default)
                 walk(inner, here)
                 # Of several ways to configure it, none is chosen here: their defaults exclude one another
                 for other in inner.get("oneOf", []) or []:
                     _only_secrets(other, secrets)
 
     walk(given, ())
-    return defaults, frozenset(secrets)
+    return defaults, frozenset(secrets), flags
 
 
 def _only_secrets(node: Any, secrets: set[str]) -> None:

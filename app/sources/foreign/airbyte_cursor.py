@@ -19,6 +19,8 @@ _FORMATS: Final = {
     "%Y-%m-%dT%H:%M:%S%z": "iso8601",
 }
 _OURS_ALONE: Final = re.compile(r"%(_ms|epoch_microseconds|s_as_float|ms|s)")
+_READ_ANYWAY: Final = re.compile(r"%s|%Y-%m-%d([T ]%H:%M(:%S(\.%f)?)?(Z|%z|\+00:00)?)?")
+"""Times in records that are understood whatever the format is in which they are sent."""
 _CALENDAR: Final = {"P1M": "P30D", "P3M": "P90D", "P6M": "P180D", "P1Y": "P365D", "P2Y": "P730D", "P10Y": "P3650D"}
 
 
@@ -83,12 +85,8 @@ def _format(sync: Component) -> str:
     form = _FORMATS.get(sent, sent)
     if "{{" in sent or (form == sent and _OURS_ALONE.search(sent)):
         raise CannotSayError(sync.at("datetime_format"), f"{sent} is no format that a source file can say")
-    others = [one for one in read if _FORMATS.get(one, one) != form]
-    if (
-        read
-        and len(others) == len(read)
-        and not (form == "iso8601" and all(one.startswith("%Y-%m-%d") for one in read))
-    ):
+    others = [one for one in read if _FORMATS.get(one, one) != form and not _READ_ANYWAY.fullmatch(one)]
+    if read and len(others) == len(read):
         raise CannotSayError(
             sync.at("cursor_datetime_formats"),
             f"records write times as {read[0]}, and {sent} is sent: one format can be said",
@@ -105,7 +103,7 @@ def _moment(context: Context, sync: Component, name: str, *, now_is_none: bool =
     text = str(component.get("datetime", "") if isinstance(given, dict) else given)
     if "{{" in text:
         expression = only(text)
-        if expression is None or expression.root == "response":
+        if expression is None or expression.root not in {"config", "parameters"}:
             if now_is_none and re.search(r"\bnow_utc\(\)|\btoday", text):
                 return None
             context.lose(component, f"{name} is computed ({text[:80]}); say endpoint.incremental.initial_value")

@@ -47,6 +47,13 @@ class Context:
         if expression.root in {"stream_partition", "stream_slice", "stream_interval"} and len(expression.steps) == 1:
             name = expression.steps[0]
             return self.interval.get(name) or self.partitions.get(name)
+        if expression.root == "stream_state" and self.increment and expression.dotted == self.increment["cursor_path"]:
+            # The first run asks for everything there, whatever its slices begin with
+            for name in {"initial_value", "step"} & self.increment.keys():
+                self.stream.notes.append(
+                    f"{name} {self.increment.pop(name)} is left out: the first run reads everything"
+                )
+            return "{incremental.start_value}"
         return None
 
     def text(self, value: Any, component: Component, name: str, *, secrets: bool = False) -> str:

@@ -8,13 +8,17 @@ from app.sources.foreign.airbyte_auth import authenticated
 from app.sources.foreign.airbyte_parts import Context
 from app.sources.foreign.components import Component
 from app.sources.foreign.conversion import CannotSayError
-from app.sources.foreign.templates import Expression, jmespath_of, only, parse
+from app.sources.foreign.templates import Expression, jmespath_of, only, parse, read_expression
 
 _ENDS_BY_ITSELF: Final = re.compile(
     r"last_page_size|last_record|response\s*==\s*\{\}|not response\s*\}\}|response \|\s*length"
 )
 _NEGATED: Final = re.compile(
     r"\{\{\s*not\s+(response.*?)\s*\}\}|\{\{\s*not\s*\(\s*(response.*?)\s*\)\s*\}\}", re.DOTALL
+)
+_MISSING: Final = re.compile(
+    r"""\{\{\s*(['"])(?P<key>[^'"]+)\1\s+not in\s+(?P<table>response[^'"\s]*(?:['"][^'"]+['"]\])*)"""
+    r"""(?:\s+or\s+(?P<same>response\S+)\s*==\s*(?:''|""))?\s*\}\}"""
 )
 _COMPARED: Final = re.compile(
     r"""\{\{\s*(response.*?)\s*(?:==|is|is not|!=)\s*(?:false|False|none|None|''|""|true|True|\[\])\s*\}\}""", re.DOTALL
@@ -236,6 +240,11 @@ def _has_more(strategy: Component, cursor: Expression) -> str | None:
     if given is None or str(given).strip().lower() in {"", "false"}:
         return None
     text = str(given).strip()
+    if (missing := _MISSING.fullmatch(text)) and cursor.root == "response":
+        told = [f"{missing['table']}.{missing['key']}", missing["same"]]
+        paths = [read_expression(one) for one in told if one]
+        if all(path is not None and path.steps == cursor.steps for path in paths):
+            return None  # the cursor itself is missing, or empty
     found = _NEGATED.fullmatch(text) or _COMPARED.fullmatch(text)
     said = next((part for part in found.groups() if part), "") if found else ""
     parts = parse(f"{{{{ {said} }}}}") if said else []
