@@ -1,5 +1,6 @@
 """`etl sources init`: from a URL to a source file that works."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -52,8 +53,9 @@ def init(
     print(f"{path}: written{asked}")
     for line in draft.missing:
         print(f"  not found: {line}")
-    code = _look(path, draft, settings)
-    _say_what_next(path, draft, settings, code)
+    roots = _missing_roots(draft, settings)
+    code = _look(path, draft, load_settings(FILE_ROOTS=roots) if roots else settings)
+    _say_what_next(path, draft, settings, code, roots=roots)
     return code
 
 
@@ -72,6 +74,14 @@ def write_file(path: Path, text: str) -> None:
         beside.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}; choose another place with --output") from None
+
+
+def _missing_roots(draft: Draft, settings: Settings) -> str | None:
+    """FILE_ROOTS as it is to be; None where it need not change. Who types a path means that it may be read."""
+    known = settings.sources.file_roots
+    if draft.root is None or any(draft.root.is_relative_to(one.absolute()) for one in known):
+        return None
+    return ",".join(map(str, (*known, draft.root)))
 
 
 def _look(path: Path, draft: Draft, settings: Settings) -> int:
@@ -118,8 +128,9 @@ def _resolved(path: Path, secrets: Mapping[str, SecretStr], settings: Settings) 
     return resolve(source, secrets=known, where=str(path), folder=path.absolute().parent, settings=settings)
 
 
-def _say_what_next(path: Path, draft: Draft, settings: Settings, code: int) -> None:
+def _say_what_next(path: Path, draft: Draft, settings: Settings, code: int, *, roots: str | None) -> None:
     lines = [f"export {PREFIX}{secret}=…" for secret in draft.secrets]
+    lines += [f"export FILE_ROOTS={shlex.quote(roots)}"] if roots else []
     folder = settings.sources.folder
     if code:
         lines = [f"edit {path}", *lines, f"etl sources check {path}"]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
@@ -88,8 +89,8 @@ async def _settled(
     probe: Probe, first: Look, tried: Paging, known: list[str], identify: Identify, key: str | None
 ) -> Paging:
     """Nothing leads on, and nothing says that there is more; an answer as long as pages are is still doubted."""
-    if len(known) in USUAL_LENGTHS and not tried.is_whole:
-        keysets = [] if key is None else list(_keysets(key, {}, "it answers to no number, and"))
+    if len(known) in USUAL_LENGTHS and not tried.is_whole and not _is_file(first):
+        keysets = [] if key is None else list(_keysets(key, {}))
         found = await _first_that_leads_on(probe, first, keysets, known, identify)
         if found.paginator is not None:
             return replace(found, notes=[*tried.notes, *found.notes])
@@ -125,13 +126,19 @@ def _shown(first: Look, key: str | None) -> Iterator[_Candidate]:
             paginator = {"type": "cursor", "cursor_path": path, "cursor_param": param, **more}
             yield _Candidate(paginator, f"the body has {path}, and {param} takes it")
     if has_more and key is not None:
-        yield from _keysets(key, more, f"{has_more} is true, and")
+        yield from _keysets(key, more)
 
 
-def _keysets(key: str, more: dict[str, Any], why: str) -> Iterator[_Candidate]:
+def _keysets(key: str, more: dict[str, Any]) -> Iterator[_Candidate]:
     for param in KEYSETS:
         paginator = {"type": "keyset", "cursor_path": key, "cursor_param": param, **more}
-        yield _Candidate(paginator, f"{why} {param} takes the last {key}")
+        yield _Candidate(paginator, f"{param} takes the last {key}")
+
+
+def _is_file(first: Look) -> bool:
+    """Servers of files say when one was modified; APIs with such names for the most part do not."""
+    path = urlsplit(first.request.url).path.lower()
+    return path.endswith((".json", ".jsonl", ".ndjson")) and bool(first.response.validators.last_modified)
 
 
 def _links(first: Look) -> Iterator[str]:

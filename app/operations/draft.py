@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -30,6 +31,8 @@ class Draft:
     """What was not found out, and is left to the reader."""
     secrets: Mapping[str, SecretStr] = field(default_factory=dict)
     """Those that were typed in clear: used for looking, written nowhere."""
+    root: Path | None = None
+    """The folder of a file that does not lie below the source file's: FILE_ROOTS must name it."""
     requests: int = 0
     """That were made to find it out, retries included."""
 

@@ -108,21 +108,24 @@ def describe_feed(draft: Draft, url: str) -> None:
 
 async def _draft_file(path: Path, *, name: str | None, folder: Path | None) -> Draft:
     body, is_whole = await read_beginning(path)
+    url, root = _place(path, folder)
     tree: dict[str, Any] = {"name": checked_name(name) if name else name_of(path.name), "type": "csv"}
-    tree["resources"] = [{"name": tree["name"], "file": {"url": _from(path, folder)}}]
-    draft = Draft(tree["name"], tree)
+    tree["resources"] = [{"name": tree["name"], "file": {"url": url}}]
+    draft = Draft(tree["name"], tree, root=root)
     describe_csv(draft, body, is_whole=is_whole, what=str(path), is_said=True)
     seen = f"Written by `etl sources init` on {utc_now():%Y-%m-%d}, after a look at the file's beginning."
     draft.comments[""] = [f"{seen} Comments say what was seen then.", *draft.comments.get("", [])]
+    if root is not None:
+        draft.say(".file.url", f"outside of this file's folder: FILE_ROOTS must name {root}, or a folder above")
     return draft
 
 
-def _from(path: Path, folder: Path | None) -> str:
-    """Relative to the source file's folder where it lies below; else a folder of FILE_ROOTS must hold it."""
+def _place(path: Path, folder: Path | None) -> tuple[str, Path | None]:
+    """As the source file names it; and, where it does not lie below that file's folder, its own."""
     whole_path = path.absolute()
     if folder is not None and whole_path.is_relative_to(folder.absolute()):
-        return str(whole_path.relative_to(folder.absolute()))
-    return str(whole_path)
+        return str(whole_path.relative_to(folder.absolute())), None
+    return str(whole_path), whole_path.parent
 
 
 def _spec(tree: dict[str, Any], address: Address) -> ResourceSpec:

@@ -104,10 +104,12 @@ async def _describe_validators(draft: Draft, probe: Probe, first: Look) -> None:
     sent = [name for name, value in (("ETag", validators.etag), ("Last-Modified", validators.last_modified)) if value]
     if not sent:
         draft.say(".endpoint", "no ETag and no Last-Modified: each run reads everything that it asks for")
-    elif await probe.is_confirmed(first):
-        draft.say(".endpoint", f"{' and '.join(sent)}: asked with them, it answers 304 while nothing changes")
+        return
+    them = "them" if len(sent) > 1 else "it"
+    if await probe.is_confirmed(first):
+        draft.say(".endpoint", f"{' and '.join(sent)}: asked with {them}, it answers 304 while nothing changes")
     else:
-        draft.say(".endpoint", f"{' and '.join(sent)} are sent, but asked with them it does not answer 304")
+        draft.say(".endpoint", f"sent: {' and '.join(sent)}; but asked with {them} it does not answer 304")
 
 
 def _known_by(name: str, first: Look) -> tuple[Identify, str | None]:

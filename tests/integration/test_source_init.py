@@ -221,11 +221,22 @@ async def test_one_record_is_known_by_a_field_of_its_own(
     assert said in " ".join(draft.missing)
 
 
-@pytest.mark.parametrize(("length", "is_doubted"), [(50, True), (51, False)])
+MODIFIED = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "headers", "is_doubted"),
+    [("/api", 50, {}, True), ("/api", 51, {}, False), ("/a.json", 50, MODIFIED, False), ("/a.json", 50, {}, True)],
+)
 async def test_an_answer_as_long_as_a_page_is_doubted(
-    length: int, is_doubted: bool, source_server: SourceServer, settings: Settings
+    path: str,
+    length: int,
+    headers: dict[str, str],
+    is_doubted: bool,
+    source_server: SourceServer,
+    settings: Settings,
 ) -> None:
-    url = source_server.put_script("/api", lambda _seen: Reply({"events": RECORDS[:length]}))
+    url = source_server.put_script(path, lambda _seen: Reply({"events": RECORDS[:length]}, headers=headers))
 
     draft, tree = await drafted(url, settings)
 
@@ -433,6 +444,16 @@ async def test_the_command_writes_checks_and_says_what_is_next(source_server: So
     assert output.rstrip().endswith("next:\n  etl run books")
     assert (again, "is there already" in refused) == (2, True)
     assert [file.name for file in path.parent.iterdir()] == ["books.toml"]
+
+
+async def test_a_path_that_was_typed_is_read_and_then_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "stock.csv").write_text("id,name\n1,a\n2,b\n")
+
+    code, output = await run("sources", "init", "export/stock.csv")
+
+    assert (code, "stock: ok, 2 records" in output) == (0, True), output
+    assert output.rstrip().endswith(f"next:\n  export FILE_ROOTS={tmp_path / 'export'}\n  etl run stock")
 
 
 async def test_the_command_fails_as_others_do(source_server: SourceServer, tmp_path: Path) -> None:
