@@ -300,11 +300,11 @@ CREATE TRIGGER fail AFTER INSERT ON normalized_data FOR EACH STATEMENT EXECUTE F
 """
 
 
-@pytest.mark.parametrize(("times", "status", "rows"), [(4, "succeeded", 2_000), (5, "failed", 0)])
+@pytest.mark.parametrize(("times", "status", "rows"), [(4, "succeeded", 900), (5, "failed", 0)])
 async def test_a_serialization_failure_is_tried_again_a_few_times(
     times: int, status: str, rows: int, *, tick: Tick, sql: asyncpg.Connection, source_server: SourceServer, dsn: str
 ) -> None:
-    source_server.put("/items.csv", csv(0))
+    source_server.put("/items.csv", csv(0, 900))  # one batch
     await sql.execute(FAILING.format(times=times))
 
     report = (await tick("csv")).reports[0]
@@ -315,4 +315,4 @@ async def test_a_serialization_failure_is_tried_again_a_few_times(
     if status == "failed":
         assert SQLSTATE.format("40001") in (report.error_message or "")
         await tick("csv")
-    await holds_everything(dsn, 2_000)
+    await holds_everything(dsn, 900)
