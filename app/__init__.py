@@ -17,7 +17,8 @@ One room per thought; a room imports only from the storeys below it, and a test
     extract   land   normalize   load   watch        the stages; they exchange records
     sources   db   observability   embedded          what to pull; where it goes; what we say
     records   settings   faults                      values; what goes wrong on purpose
-    errors   clock                                   words everyone knows
+    errors   steps                                   words everyone knows; short work and long
+    clock                                            what time it is
 
 Importing this package does nothing: no engine, no settings, no app.
 """

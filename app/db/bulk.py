@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Table
 
-from app.db.copy_format import CHUNK_ROWS, encode_rows
+from app.db.copy_format import encode_rows
 from app.db.engine import COMMAND_TIMEOUT, WriteSession, driver_connection
 from app.db.errors import store_errors
 
@@ -31,11 +31,7 @@ async def copy_rows(
         StoreUnavailableError: the connection ended, or took not everything within its command timeout.
     """
     connection = await driver_connection(session)
-    if len(next(iter(columns.values()))) <= CHUNK_ROWS:
-        names, chunks = _encode(table, columns, constants)
-    else:
-        # In a thread: PostgreSQL is sent what it is ready for meanwhile, and readers are answered
-        names, chunks = await asyncio.to_thread(_encode, table, columns, constants)
+    names, chunks = encode_rows(table, columns, constants)
     with store_errors():
         async with _while_it_takes(session, connection):
             await connection.copy_to_table(table.name, columns=names, source=_each(chunks), format="binary")
@@ -72,13 +68,6 @@ async def _while_it_takes(session: WriteSession, connection: asyncpg.Connection)
         raise
     finally:
         connection.remove_termination_listener(ended)
-
-
-def _encode(
-    table: Table, columns: Mapping[str, Sequence[Any]], constants: Mapping[str, Any]
-) -> tuple[list[str], list[bytes]]:
-    names, chunks = encode_rows(table, columns, constants)
-    return names, list(chunks)
 
 
 async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:

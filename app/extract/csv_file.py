@@ -1,6 +1,5 @@
 """A CSV file, over HTTP or on disk → pages, in memory that does not grow with the file."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from app.records import (
 )
 from app.sources.resource import ResourceSpec
 from app.sources.tables import CsvResource
+from app.steps import Steps
 
 log = structlog.get_logger()
 
@@ -139,6 +139,7 @@ class _Reading:
                 size_bytes=body.size_bytes if body.has_ranges else None,
             )
         self._cursor = Cursor()
+        self._steps = Steps()
 
     async def go_on(self, at: Cursor) -> bool:
         """Go on where the cursor stands; False when the bytes up to there are not those that it saw."""
@@ -180,14 +181,14 @@ class _Reading:
         try:
             async for part in self._parts:
                 if held:
-                    yield self._page(await asyncio.to_thread(self._cutter.feed, held))
+                    yield self._page(await self._steps.do(self._cutter.feed, held))
                 held = part
         except SourceError:
             # A dialect is not to be found out from the beginning of a beginning
             if held and self._cutter.header is not None:
-                yield self._page(await asyncio.to_thread(self._cutter.feed, held))
+                yield self._page(await self._steps.do(self._cutter.feed, held))
             raise
-        page = self._page(await asyncio.to_thread(self._cutter.feed, held, final=True), last=True)
+        page = self._page(await self._steps.do(self._cutter.feed, held, final=True), last=True)
         if self._cutter.header is None:
             raise SourceMalformedError(f"{self._what}: no line of CSV at all; expected at least a header")
         yield page

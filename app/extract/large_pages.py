@@ -12,6 +12,7 @@ from app.extract.json_stream import StreamCutter, Tail, find_open_list
 from app.extract.parts import in_parts
 from app.records import Records, Validators
 from app.sources.paginators import CursorInBody, JsonLink, Offset, PageNumber, PaginatorSpec
+from app.steps import Steps
 
 LARGE_BODY_BYTES: Final = 1024 * 1024
 """A larger body would hold the event loop for more than some 20 ms while it is parsed."""
@@ -26,6 +27,7 @@ class LargePage:
         assert response.rest is not None
         self._response, self._rest = response, response.rest
         self._cutter, self._selector, self._evidence = cutter, selector, evidence
+        self._steps = Steps()
 
     async def parts(self) -> AsyncIterator[tuple[Records, int]]:
         """
@@ -35,10 +37,10 @@ class LargePage:
             SourceError: see `Remainder.parts` and `StreamCutter`.
         """
         async for data in in_parts(_after(self._response.body, self._rest.parts()), FEED_BYTES):
-            records = await asyncio.to_thread(self._cutter.feed, data)
+            records = await self._steps.do(self._cutter.feed, data)
             if len(records):
                 yield records, len(data)
-        records = await asyncio.to_thread(self._cutter.feed, b"", final=True)
+        records = await self._steps.do(self._cutter.feed, b"", final=True)
         if len(records):
             yield records, 0
 

@@ -1,7 +1,7 @@
 """One run: extract → land → normalize → load, batch by batch, each batch one transaction."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,7 @@ from app.pipeline.snapshot import Absence, Snapshot
 from app.pipeline.staging import StagingRules, stage
 from app.pipeline.stretches import OvertakenStretchError, StretchLedger, replaced_versions
 from app.records import Counts, CurrentRow, Cursor, Fingerprints, Page, RunReport
+from app.steps import Steps
 
 log = structlog.get_logger()
 
@@ -109,6 +110,7 @@ class _Work:
         self._raw_ids = raw_ids(database)
         self._row_ids = normalized_ids(database)
         self._rules: StagingRules | None = None
+        self._land_steps, self._stage_steps = Steps(), Steps()
         self._staging = asyncio.Lock()
         """One batch at a time takes ids: one that is to be written again is staged beside the next."""
         # With no rows of this source there is nothing to look up; a key that comes twice is met by KeyTakenError
@@ -147,7 +149,7 @@ class _Work:
             fetcher=self._fetcher,
             traffic=self._run.traffic,
             now=utc_now(),
-            read_parents=self._read_parents,
+            read_parents=lambda parent, begin: read_parents(self._database, f"{self._source.source}.{parent}", begin),
             read_fingerprints=self._read_fingerprints if self._stretches else None,
         )
 
@@ -169,9 +171,6 @@ class _Work:
                     self.snapshot.note_staged(staged)
                 await flights.begin(partial(self._commit, batch, landed, staged), landed.keys)
 
-    def _read_parents(self, parent: str, begin: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        return read_parents(self._database, f"{self._source.source}.{parent}", begin)
-
     async def _read_fingerprints(self) -> Fingerprints | None:
         if not self._may_skip:
             return None
@@ -186,7 +185,7 @@ class _Work:
         if self._rules is None:
             self._run.input.update(batch.input)
             self._rules = self._open_rules(open_normalizer(self._source, batch.input))
-        return await asyncio.to_thread(land, batch.parts, read_keys=self._rules.normalizer.read_keys)
+        return await self._land_steps.do(land, batch.parts, read_keys=self._rules.normalizer.read_keys)
 
     def _open_rules(self, normalizer: Normalizer) -> StagingRules:
         return StagingRules(
@@ -220,7 +219,7 @@ class _Work:
         async with self._staging:
             await self._raw_ids.reserve(len(different))
             await self._row_ids.reserve(len(different))
-            staged = await asyncio.to_thread(stage, different, current, rules=self._rules, pages=batch.pages)
+            staged = await self._stage_steps.do(stage, different, current, rules=self._rules, pages=batch.pages)
         replaced = replaced_versions(staged, current) if self._stretches is not None else {}
         payloads = await self._held.settle(staged, current, replaced=replaced)
         if self._stretches is not None:
