@@ -26,7 +26,7 @@ async def test_what_takes_long_goes_to_a_thread_until_it_has_become_short() -> N
 
 async def test_what_fails_after_long_is_known_to_take_long() -> None:
     steps = Steps()
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         await steps.do(whereabouts, 2 * SHORT_SECONDS, fail=True)
 
     assert not await steps.do(whereabouts, 0)
