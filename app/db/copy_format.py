@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import JSON, BigInteger, DateTime, Double, Integer, LargeBinary, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-CHUNK_ROWS: Final = 500
-"""Encoded at once: about 100 KB, and a millisecond."""
+CHUNK_ROWS: Final = 1_250
+"""Encoded at once: about 250 KB, and two milliseconds."""
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = struct.pack(">h", -1)
