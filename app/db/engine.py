@@ -70,7 +70,7 @@ class Database:
                 )
                 await self._end_silent(connection)
             except TimeoutError:
-                self._give_up()
+                self.give_up()
                 raise
             _notice_silence(connection)
             self._connections.add(connection)
@@ -164,7 +164,7 @@ class Database:
             silent, self._silent = list(self._silent), set()
             await connection.execute(_END_OLDER, silent)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """
         It went silent: whatever waits for an answer fails now.
 
@@ -187,7 +187,7 @@ class Database:
             try:
                 await_only(driver.execute("SELECT 1", timeout=patience_seconds))
             except TimeoutError as error:
-                self._give_up()
+                self.give_up()
                 raise InvalidatePoolError from error
             except (OSError, *LOST_IN_DRIVER) as error:
                 raise DisconnectionError from error

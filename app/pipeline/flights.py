@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+from app.db.engine import Database
 from app.db.errors import ContendedError, KeyTakenError
 from app.errors import SourceError, StoreConflictError
 from app.pipeline.stretches import OvertakenStretchError
 
 MAX_FLIGHTS: Final = 3
 """Batches of one run being written at once: PostgreSQL works on one while others are encoded and sent."""
+
+ROLL_BACK_SECONDS: Final = 3.0
+"""For the server to take note that batches are given up; else it is silent, and whoever is told to stop cannot wait."""
 
 Write = Callable[[asyncio.Task[None] | None], Coroutine[Any, Any, None]]
 """Writes a batch; it is given the batch before it, to commit after that."""
@@ -23,7 +27,8 @@ class _Flight(NamedTuple):
 
 
 class Flights:
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._flights: deque[_Flight] = deque()
 
     async def begin(self, write: Write, keys: set[str]) -> None:
@@ -46,21 +51,24 @@ class Flights:
     async def cancel(self) -> None:
         for flight in self._flights:
             flight.task.cancel()
-        await asyncio.gather(*(flight.task for flight in self._flights), return_exceptions=True)
+        tasks = [flight.task for flight in self._flights]
+        if tasks and (await asyncio.wait(tasks, timeout=ROLL_BACK_SECONDS))[1]:
+            self._database.give_up()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _first(self) -> None:
         await self._flights.popleft().task
 
 
 @asynccontextmanager
-async def open_flights() -> AsyncIterator[Flights]:
+async def open_flights(database: Database) -> AsyncIterator[Flights]:
     """
     All have arrived when the block ends.
 
     When it fails, those on their way are cancelled; unless it is for what the
     source sent: what came whole before that is kept.
     """
-    flights = Flights()
+    flights = Flights(database)
     try:
         try:
             yield flights

@@ -156,7 +156,7 @@ class _Work:
     async def _pump(self) -> None:
         """Stage a batch while those before it are written; they commit in order."""
         # Closed here and now: left to the collector, a file or a connection may outlive the run
-        async with open_flights() as flights, aclosing(one_ahead(batches(self._read_pages()))) as found:
+        async with open_flights(self._database) as flights, aclosing(one_ahead(batches(self._read_pages()))) as found:
             async for batch in found:
                 landed = await self._land(batch)
                 if self._transactions.altogether:

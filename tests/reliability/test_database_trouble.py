@@ -111,7 +111,7 @@ async def test_a_deadlock_costs_a_batch_a_second_try_and_nothing_else(
         await sql.execute("SET deadlock_timeout = '60s'")
         transaction = sql.transaction()
         await transaction.start()
-        await sql.execute("UPDATE normalized_data SET description = 'held' WHERE source_id = '2500'")
+        await sql.execute("UPDATE normalized_data SET description = 'held' WHERE source_id = '900'")
         source_server.put("/items.csv", csv(1))
         async with asyncio.timeout(20):
             blocked = None
