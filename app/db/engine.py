@@ -29,6 +29,9 @@ SILENCE_SECONDS: Final = 15
 COMMAND_TIMEOUT: Final = "command_timeout_seconds"
 """In a session's `info`: for what has no deadline of the driver's."""
 
+CLOSE_SECONDS: Final = 2.0
+"""For the server to take leave of all connections."""
+
 _END_OLDER: Final = """
 SELECT pg_terminate_backend(older.pid) FROM pg_stat_activity AS older, pg_stat_activity AS this
 WHERE this.pid = pg_backend_pid() AND older.pid = ANY($1)
@@ -152,7 +155,10 @@ class Database:
 
     async def close(self) -> None:
         await self.quick.close()
+        # A silent server takes no leave, of one connection after another
+        silent = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.give_up)
         await self.engine.dispose()
+        silent.cancel()
 
     async def _end_silent(self, connection: asyncpg.Connection) -> None:
         """
