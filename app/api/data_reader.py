@@ -64,9 +64,11 @@ class DataReader:
     async def _read_quickly(self, query: DataQuery) -> DataRead | None:
         """None: it is too far to walk, or the data or their freshness changed meanwhile."""
         known = self.cache.latest
+        if known is None:
+            return None
         for _ in range(QUICK_TRIES):
-            nearer = query if known is None else self._anchors.nearer(query, known.mark(query.source).version)
-            if known is None or not nearer.is_quick:
+            nearer = self._anchors.nearer(query, known.mark(query.source).version)
+            if not nearer.is_quick:
                 return None
             found = await read_quickly(self._database, nearer)
             if found.mark != known.mark(query.source):
