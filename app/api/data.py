@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Request
 from app.api.columns import objects
 from app.api.data_page import DataPage
 from app.api.data_parameters import DataRequest, DataRequestDep, described_parameters
-from app.api.data_reader import DataReader
+from app.api.data_reader import DataRead, DataReader
 from app.api.etags import etag_of
 from app.api.headers import PAGE_HEADERS, validated_responses
 from app.api.paging import PageCursor, decode_cursor, encode_cursor
 from app.api.problems import problem_responses
-from app.api.read_cache import Answer, CachedRoute, Page, PageResponse
+from app.api.read_cache import Answer, CachedRoute, Page, PageResponse, Rows
 from app.db.data_query import SERVED, DataQuery, Order, total_order
 from app.operations.questions import FILTERS, read_order
 
@@ -72,16 +72,18 @@ async def get_data(
     rows, has_more = found.rows[:size], len(found.rows) > size
     seen += len(rows)
     cursor = encode_cursor(PageCursor(seen, _values(rows[-1], order)), made_for=made_for) if has_more else None
-    body = {
-        "data": objects(rows, query, parameters.fields),
-        "total": found.total,
+    data = objects(rows, query, parameters.fields)
+    rest = {
         "page": orjson.Fragment(str(number)),  # which may have more digits than 64 bits hold
         "page_size": size,
         "has_more": has_more,
         "next_cursor": cursor,
         "total_is": found.total_is,
     }
-    written = orjson.dumps(body, option=orjson.OPT_UTC_Z)
+    # Written in parts, for the rows may stay when the total does not
+    before = b'{"data":%b,"total":' % orjson.dumps(data, option=orjson.OPT_UTC_Z)
+    after_total = b",%b" % orjson.dumps(rest)[1:]
+    written = b"%b%b%b" % (before, orjson.dumps(found.total), after_total)
     answer = Answer(
         body=written,
         etag=etag_of(written),
@@ -89,8 +91,18 @@ async def get_data(
         source=query.source,
         max_staleness=parameters.max_staleness,
         link=_link(request.scope["path"], asked.given, cursor, seen // size + 1) if has_more else None,
+        rows=_outliving_total(found, query, before, after_total),
     )
     return PageResponse(Page(answer, found.version))
+
+
+def _outliving_total(found: DataRead, query: DataQuery, before: bytes, after: bytes) -> Rows | None:
+    """None: the page is of one source, was looked for or sorted, or ends with the last row there is."""
+    if query.source is not None or not query.is_plain or query.limit is None or len(found.rows) <= query.limit:
+        return None
+    until = found.rows[query.limit][_COLUMNS["source"]]
+    version = found.version.until(until, of=None)
+    return None if version is None else Rows(before, after, until, version)
 
 
 def _made_for(asked: DataRequest) -> tuple[str | bool | None, ...]:

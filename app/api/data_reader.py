@@ -13,7 +13,7 @@ from app.api.deps import READ_TIMEOUT_SECONDS
 from app.api.read_cache import ReadCache
 from app.clock import monotonic
 from app.db.data import DataVersion, count_rows, estimate_rows, read_few, read_quickly, read_rows, read_version_in
-from app.db.data_query import DataQuery
+from app.db.data_query import SERVED, DataQuery
 from app.db.engine import Database, ReadSession
 from app.resources import Resources
 
@@ -22,6 +22,7 @@ SLOW_READS: Final = 4
 QUICK_TRIES: Final = 2
 """While batches are committed; then both are read in one snapshot, for about three times the cost."""
 _NO_BOUND: Final = 2**63
+_SOURCE: Final = list(SERVED).index("source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +68,17 @@ class DataReader:
         if known is None:
             return None
         for _ in range(QUICK_TRIES):
-            nearer = self._anchors.nearer(query, known.mark(query.source).version)
+            nearer = self._anchors.nearer(query, known)
             if not nearer.is_quick:
                 return None
             found = await read_quickly(self._database, nearer)
             if found.mark != known.mark(query.source):
                 # Most often a batch was committed since, and these rows are of what is there now
-                known = await self.cache.ask()
-                if nearer is not query or found.mark != known.mark(query.source):
+                before, known = known, await self.cache.ask()
+                same = nearer is query and found.mark == known.mark(query.source)
+                if not same and not _is_untouched(query, found.rows, before, known):
                     continue
-            self._anchors.remember(query, found.mark.version, found.rows)
+            self._anchors.remember(query, known, found.rows)
             return DataRead(found.rows, known, known.total(query.source), "exact")
         return None
 
@@ -87,7 +89,7 @@ class DataReader:
         asked_at = monotonic()
         version = await read_version_in(session)
         self.cache.learn(version, asked_at=asked_at)
-        total, mark = version.total(query.source), version.mark(query.source)
+        total = version.total(query.source)
         # Nobody counts the rows that are not served
         most = _NO_BOUND if query.include_deleted else total
         if not query.is_counted and count == "exact":
@@ -97,9 +99,9 @@ class DataReader:
         # Beyond the end there is nothing to look for, however large the number
         rows: Sequence[Sequence[Any]] = []
         if query.offset is None or query.offset < most:
-            rows = await read_rows(session, self._anchors.nearer(query, mark.version) if query.is_plain else query)
+            rows = await read_rows(session, self._anchors.nearer(query, version) if query.is_plain else query)
         if query.is_plain:
-            self._anchors.remember(query, mark.version, rows)
+            self._anchors.remember(query, version, rows)
         if query.is_counted:
             return DataRead(rows, version, total, "exact")
         if query.after is None and (rows or not query.offset) and (query.limit is None or len(rows) <= query.limit):
@@ -114,6 +116,14 @@ class DataReader:
         if counted is None:
             return DataRead(rows, version, least, "at_least")
         return DataRead(rows, version, counted, "exact")
+
+
+def _is_untouched(query: DataQuery, rows: Sequence[Sequence[Any]], before: DataVersion, after: DataVersion) -> bool:
+    """Whatever changed between two versions comes after these rows of all sources, and after the one behind them."""
+    if query.source is not None or query.limit is None or len(rows) <= query.limit:
+        return False
+    source = rows[-1][_SOURCE]
+    return before.heads.get(source, "") == after.heads.get(source)
 
 
 def open_data_reader(resources: Resources) -> DataReader:

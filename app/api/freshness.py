@@ -16,6 +16,10 @@ def _seconds(text: str) -> float:
     return duration_seconds(text) if text.startswith("P") else float(text)
 
 
+def _age(seconds: float) -> str:
+    return f"{seconds:.0f} s old" if seconds >= 10 else f"{seconds:.1f} s old"
+
+
 def freshness_headers(as_of: datetime | None, allowed: str | None) -> dict[str, str]:
     """
     What an answer says of its age.
@@ -30,7 +34,7 @@ def freshness_headers(as_of: datetime | None, allowed: str | None) -> dict[str, 
     max_staleness = None if allowed is None else _seconds(allowed)
     lag_seconds = None if as_of is None else max(0.0, (utc_now() - as_of).total_seconds())
     if max_staleness is not None and (lag_seconds is None or lag_seconds > max_staleness):
-        told = "a source that it covers never ran to its end" if lag_seconds is None else f"{lag_seconds:.0f} s old"
+        told = "a source that it covers never ran to its end" if lag_seconds is None else _age(lag_seconds)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             f"the data are older than max_staleness={max_staleness:g} s allows: {told}; GET /sources says which",

@@ -10,7 +10,7 @@ read costs no query but that one; how fresh the rows are is said anew each time.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from fastapi import Request, Response
@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
 from app.api.deps import READ_TIMEOUT_SECONDS
-from app.api.etags import joined, validated_response
+from app.api.etags import etag_of, joined, validated_response
 from app.api.freshness import freshness_headers
 from app.clock import monotonic
 from app.db.data import DataVersion, read_version
@@ -46,6 +46,32 @@ class Answer:
     max_staleness: str | None
     """As the client gave it: asked anew each time that the page is sent."""
     link: str | None
+    rows: "Rows | None" = None
+    """None: they are what the version says, and nothing besides."""
+
+    def for_total(self, known: DataVersion) -> "Answer":
+        """The same rows of what is there now."""
+        assert self.rows is not None
+        body = b"%b%d%b" % (self.rows.before, known.total(None), self.rows.after)
+        return replace(self, body=body, etag=etag_of(body), version=known.all.version)
+
+
+class Rows(NamedTuple):
+    """
+    What stands on a page of all sources with more behind it, but for the total.
+
+    A run of a source that comes after them in the order changes that number and nothing else.
+    """
+
+    before: bytes
+    after: bytes
+    until: str
+    """The source of the row after its last."""
+    version: str
+    """Of all rows up to there: see `DataVersion.until`."""
+
+    def are_of(self, known: DataVersion) -> bool:
+        return self.version == known.until(self.until, of=None)
 
 
 class Page(NamedTuple):
@@ -87,18 +113,28 @@ class ReadCache:
             return None
         known = await self._confirm(strict=strict)
         answer = self._answers.get(key)
-        if answer is None or answer.version != known.mark(answer.source).version:
+        if answer is not None and answer.version != known.mark(answer.source).version:
+            answer = self._brought_up(key, answer, known)
+        if answer is None:
             self.misses += 1
             return None
         self._answers.move_to_end(key)
         self.hits += 1
         return Page(answer, known)
 
+    def _brought_up(self, key: Key, answer: Answer, known: DataVersion) -> Answer | None:
+        """The answer with another total, if nothing else of it has changed."""
+        if answer.rows is None or not answer.rows.are_of(known):
+            return None
+        self._bytes -= _size(key, answer)
+        self._answers[key] = answer = answer.for_total(known)
+        self._bytes += _size(key, answer)
+        return answer
+
     def keep(self, key: Key, answer: Answer) -> None:
         size = _size(key, answer)
         # One of another version was read while a run commits: no next reader will find it right
-        known = None if self._known is None else self._known.mark(answer.source).version
-        if size > self._max_bytes // 8 or answer.version != known:
+        if size > self._max_bytes // 8 or not (self._known and _shows(answer, self._known)):
             return
         if (replaced := self._answers.pop(key, None)) is not None:
             self._bytes -= _size(key, replaced)
@@ -152,8 +188,16 @@ class ReadCache:
             self._asking = None
 
 
+def _shows(answer: Answer, known: DataVersion) -> bool:
+    """All of it, or at least its rows."""
+    return answer.version == known.mark(answer.source).version or (
+        answer.rows is not None and answer.rows.are_of(known)
+    )
+
+
 def _size(key: Key, answer: Answer) -> int:
-    return len(answer.body) + sum(map(len, key)) + ENTRY_BYTES
+    again = len(answer.rows.before) if answer.rows else 0
+    return len(answer.body) + again + sum(map(len, key)) + ENTRY_BYTES
 
 
 class PageResponse(Response):

@@ -1,5 +1,6 @@
 """Pages of `normalized_data`, each with the version of the data that it shows."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,11 +70,25 @@ class DataVersion:
     all: Mark
     """Of all sources together."""
     extents: Mapping[str, Extent]
-    """By source."""
+    """By source, in the order of their rows."""
+    heads: Mapping[str, str]
+    """By source, what the rows from the very first to its last are known by: another one whenever they are others."""
 
     def mark(self, source: str | None) -> Mark:
         """Of one source, or of all of them."""
         return self.all if source is None else self.extents.get(source, _NOTHING).mark
+
+    def until(self, source: str, *, of: str | None) -> str | None:
+        """
+        By which rows are known to be what is there still: those from the first one to the last of a source.
+
+        Args:
+            of: the only source whose rows are meant; None: all sources.
+
+        Returns:
+            None: there is no such source.
+        """
+        return self.heads.get(source) if of is None else self.mark(of).version
 
     def total(self, source: str | None) -> int:
         """Rows of one source, or of all of them."""
@@ -106,6 +121,7 @@ _EXTENTS: Final = (
     )
     .where(_CURSORS)
     .group_by(text("GROUPING SETS ((), (source))"))
+    .order_by(EtlCheckpoint.source)
 )
 """A row without a source is of all of them, and there without any."""
 
@@ -257,4 +273,9 @@ def _rows_of(found: Sequence[Record]) -> DataRows:
 
 def _version_of(found: Sequence[Any]) -> DataVersion:
     extents = {source: Extent(int(total or 0), as_of, Mark(*mark)) for source, *mark, total, as_of in found}
-    return DataVersion(extents.pop(None).mark, extents)
+    everything = extents.pop(None).mark
+    heads, seen = {}, hashlib.blake2b(digest_size=16)
+    for source, extent in extents.items():
+        seen.update(f"{source}\0{extent.mark.version}\0".encode())
+        heads[source] = seen.hexdigest()
+    return DataVersion(everything, extents, heads)

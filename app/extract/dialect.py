@@ -17,7 +17,7 @@ SAMPLE_RECORDS: Final = 100
 
 DelimiterEvidence = Literal["declared", "detected", "default"]
 
-_CANDIDATES: Final = ",;\t|:"
+_CANDIDATES: Final = ",;\t|:^"
 _DEFAULT: Final = ","
 _DECIMAL_COMMA: Final = re.compile(r"\d,\d")
 _TIME_OF_DAY: Final = re.compile(r"\d:\d")

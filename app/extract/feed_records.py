@@ -87,12 +87,12 @@ def findings(feed: Feed, records: Records) -> tuple[dict[str, Any], ...]:
     if feed.ill_formed is not None:
         told.append({"code": "ill_formed", "detail": feed.ill_formed})
     origins = Counter(entry["id_from"] for entry in records.fields if entry is not None)
-    others = {"link": "their link", "content": "the hash of their content"}
-    named = [f"{origins[key]} by {text}" for key, text in others.items() if origins[key]]
-    if named:
-        told.append(
-            {"code": "entries_without_id", "detail": f"of {len(records)} entries, {' and '.join(named)} are named"}
-        )
+    others = {"link": "by their link", "content": "by the hash of their content"}
+    known = [f"{origins[key]} {text}" for key, text in others.items() if origins[key]]
+    if known:
+        without = sum(origins[key] for key in others)
+        detail = f"{without} of {len(records)} entries have no id; they are known {' and '.join(known)}"
+        told.append({"code": "entries_without_id", "detail": detail})
     return tuple(told)
 
 

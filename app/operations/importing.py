@@ -160,6 +160,8 @@ def _written(found: Converted, path: Path) -> Import:
         "*": [f"NOT CONVERTED: {one.name}: {one.path}: {one.reason}" for one in found.refused],
     }
     comments[""] += [f"left out: {one.path}: {one.reason}" for one in found.lost]
+    if "allow_private_networks" in tree.get("client", {}):
+        comments["client.allow_private_networks"] = ["its host has an address that is not public"]
     done.text = write_source(tree, comments)
     done.secrets = _secrets(tree)
     return done
@@ -175,7 +177,9 @@ def _is_private_address(host: str) -> bool:
 
 def _about(stream: Stream) -> list[str]:
     lines = [*stream.notes, *(f"left out: {one.path}: {one.reason}" for one in stream.lost)]
-    return [*lines, "Say which fields are name, value, description, created_at, updated_at: [resources.mapping]"]
+    if "mapping" not in stream.resource:
+        lines.append("Say which fields are name, value, description, created_at, updated_at: [resources.mapping]")
+    return lines
 
 
 def _with_parents(found: Converted, stream: Stream) -> list[dict[str, Any]]:

@@ -138,7 +138,7 @@ def _spec(tree: dict[str, Any], address: Address) -> ResourceSpec:
         single=True,
         client=source.client,
         retry=source.retry,
-        secrets=Secrets({**read_secrets(), **address.secrets}, "etl sources init"),
+        secrets=Secrets({**read_secrets(), **address.secrets}, "the credentials given"),
         where=redact(address.url),
         private_hosts=frozenset({host} if host else ()),
     )

@@ -220,6 +220,31 @@ async def test_pages_of_one_source_are_kept_while_another_one_changes(
     assert {path for path, answer in again.items() if answer.content == kept[path]} == set(list(kept)[:3])
 
 
+def posts(version: int) -> list[dict[str, Any]]:
+    """Of each version another number of records, and its number in each of them."""
+    return [{"id": n, "title": f"Post {n}", "value": version} for n in range(ROWS + version)]
+
+
+async def test_a_page_before_the_rows_that_change_is_kept_and_its_total_follows(
+    client: httpx2.AsyncClient, filled: None, tick: Tick, source_server: SourceServer
+) -> None:
+    source_server.put_pages("/posts", posts(0))
+    assert (await tick("api")).status == "success"
+    paths = [f"/data?page={page}" for page in range(1, 9)]  # rows of api on the first four, of csv on the others
+    before = [(await client.get(path)).json() for path in paths]
+    source_server.put("/items.csv", csv(3))
+    assert (await tick("csv")).status == "success"
+
+    again = [await client.get(path, headers={"Cache-Control": "no-cache"}) for path in paths]
+    made_anew = [await client.get(f"{path}&count=exact", headers={"Cache-Control": "no-cache"}) for path in paths]
+
+    # Behind the fourth page comes the first row of csv, so that it is read again
+    assert ["hit" in answer.headers["cache-status"] for answer in again] == [True] * 3 + [False] * 5
+    assert [answer.content for answer in again] == [answer.content for answer in made_anew]
+    assert [answer.headers["etag"] for answer in again] == [answer.headers["etag"] for answer in made_anew]
+    assert [answer.json()["total"] - page["total"] for answer, page in zip(again, before, strict=True)] == [2] * 8
+
+
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("content", [csv(1, name="Other"), csv(2), csv(1).replace(b"7,1\n", b"7,\n")])
 async def test_whatever_changes_a_row_changes_the_version(
@@ -356,6 +381,57 @@ async def test_readers_see_one_version_each_time_and_none_older_than_allowed(
     assert sorted(answers) == list(range(1, 9))
 
 
+async def test_readers_of_all_sources_see_rows_and_totals_of_one_moment(
+    filled: None, resources: Resources, tick: Tick, source_server: SourceServer
+) -> None:
+    """Pages of two sources that change in turn: those of the first outlive changes of the second, not of their own."""
+    source_server.put_pages("/posts", posts(1))
+    assert (await tick("api")).status == "success"
+    states = [(1, 1)]
+    since = [monotonic()]
+    hits: defaultdict[bool, int] = defaultdict(int)
+    stop = asyncio.Event()
+
+    async def hammer(client: httpx2.AsyncClient, seed: int) -> None:
+        rng = random.Random(seed)
+        while not stop.is_set():
+            began, number = monotonic(), rng.randint(1, 9)
+            oldest = max(at for at, moment in enumerate(since) if moment <= began - 0.1 or at == 0)
+            answer = await client.get(f"/data?page={number}&page_size=10")
+            page = answer.json()
+            shown = {(item["source"], int(item["value"])) for item in page["data"]}
+            # The next one may be committed, and not yet be noted here
+            allowed = [*states[oldest:], upcoming]
+            fitting = [
+                (api, items)
+                for api, items in allowed
+                if page["total"] == 2 * ROWS + api + items and shown <= {("api", api), ("csv", items)}
+            ]
+            assert fitting, (shown, page["total"], allowed)
+            hits["hit" in answer.headers["cache-status"]] += 1
+            await asyncio.sleep(0)
+
+    upcoming = (1, 1)
+    async with api_client(resources, strict=False) as client, asyncio.TaskGroup() as group:
+        for seed in range(8):
+            group.create_task(hammer(client, seed))
+        for round_ in range(8):
+            await asyncio.sleep(0.15)
+            api, items = states[-1]
+            upcoming = (api + 2, items) if round_ % 2 else (api, items + 3)
+            if round_ % 2:
+                source_server.put_pages("/posts", posts(upcoming[0]))
+            else:
+                source_server.put("/items.csv", csv(upcoming[1]))
+            assert (await tick("api" if round_ % 2 else "csv")).status == "success"
+            states.append(upcoming)
+            since.append(monotonic())
+        await asyncio.sleep(0.3)
+        stop.set()
+
+    assert hits[True] > hits[False] > 0
+
+
 def moment(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
@@ -366,7 +442,7 @@ def answer(size: int, version: str = "v") -> Answer:
 
 async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(database: Database) -> None:
     cache = ReadCache(database, max_bytes=10 * (ENTRY_BYTES + 1_001))
-    cache.learn(DataVersion(Mark("v", "f"), {}), asked_at=monotonic())
+    cache.learn(DataVersion(Mark("v", "f"), {}, {}), asked_at=monotonic())
     for n in range(11):
         cache.keep((b"%d" % (n % 10), b""), answer(1_000))  # the first one twice
     cache.keep((b"large", b""), answer(5_000))
@@ -380,8 +456,8 @@ async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(databa
 
 async def test_an_older_answer_of_the_database_does_not_undo_a_newer_one(database: Database) -> None:
     cache = ReadCache(database, max_bytes=1_000_000)
-    cache.learn(DataVersion(Mark("new", "f"), {}), asked_at=2.0)
+    cache.learn(DataVersion(Mark("new", "f"), {}, {}), asked_at=2.0)
 
-    cache.learn(DataVersion(Mark("old", "f"), {}), asked_at=1.0)
+    cache.learn(DataVersion(Mark("old", "f"), {}, {}), asked_at=1.0)
 
-    assert cache.latest == DataVersion(Mark("new", "f"), {})
+    assert cache.latest == DataVersion(Mark("new", "f"), {}, {})
