@@ -119,13 +119,16 @@ def _read(cluster: Cluster, folder: Path, given: argparse.Namespace) -> None:
             ask(port, who, cases(total) | keyset_cases(cursors), 8, 32)
             ask(port, who, {"100 rows, " + case: path for case, path in cases(total, page_size=100).items()}, 32)
             if settings:
-                exports = {form: export(port, form) for form in ("csv", "ndjson")}
+                exports = {form: sorted(export(port, form) for _ in range(5))[2] for form in ("csv", "ndjson")}
                 print(exports, flush=True)
     with served(folder) as url:
         more = f"{url}/plain/items_{given.rows}.csv"
-        with serving(cluster, "reads") as port, loading(cluster, "reads", more):
-            paths = list(cases(total, page_size=100).items())[:3]
-            ask(port, "ours", {f"100 rows, {case}": path for case, path in paths}, 32, loads=True)
+        # Pages of all sources: its rows come after those that are read, then before them
+        for name in ("more", "ahead"):
+            with serving(cluster, "reads") as port, loading(cluster, "reads", more, name):
+                paths = list(cases(total, page_size=100).items())[:3]
+                told = "" if name == "more" else ", of the first source"
+                ask(port, f"ours{told}", {f"100 rows, {case}": path for case, path in paths}, 32, loads=True)
     found = {"reads": [asdict(read) for read in reads], "exports": exports}
     (RESULTS / "read.json").write_text(json.dumps(found, indent=1))
 

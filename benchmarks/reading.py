@@ -159,19 +159,20 @@ def export(port: int, form: str) -> tuple[float, float]:
 
 
 @contextmanager
-def loading(cluster: Cluster, database: str, url: str) -> Iterator[None]:
-    """A run of another source, all of it new, for as long as the block takes."""
+def loading(cluster: Cluster, database: str, url: str, name: str) -> Iterator[None]:
+    """A run of a source of that name, all of it new, for as long as the block takes."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "more.toml").write_text(
-            'name = "more"\ntype = "csv"\nclient = { allow_private_networks = true }\n[[resources]]\nname = "rows"\n'
-            f'primary_key = "id"\nfile = {{ url = "{url}" }}\nmapping = {{ name = "name", value = "value", '
+            f'name = "{name}"\ntype = "csv"\nclient = {{ allow_private_networks = true }}\n'
+            f'[[resources]]\nname = "rows"\nprimary_key = "id"\nfile = {{ url = "{url}" }}\nmapping = {{ name = "name", value = "value", '
             'description = "description", updated_at = "updated_at" }\n'
         )
         environment = etl_environment(DATABASE_URL=cluster.dsn_of(database), SOURCES_DIR=folder)
-        command = [sys.executable, "-m", "app", "run", "more"]
+        command = [sys.executable, "-m", "app", "run", name]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            while not int(cluster.psql("-c", "SELECT count(*) FROM raw_csv_data", database=database)):
+            landed = f"SELECT count(*) FROM raw_csv_data WHERE source = '{name}'"
+            while not int(cluster.psql("-c", landed, database=database)):
                 time.sleep(0.2)
             yield
             if process.poll() is not None:
