@@ -164,8 +164,8 @@ def loading(cluster: Cluster, database: str, url: str, name: str) -> Iterator[No
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "more.toml").write_text(
             f'name = "{name}"\ntype = "csv"\nclient = {{ allow_private_networks = true }}\n'
-            f'[[resources]]\nname = "rows"\nprimary_key = "id"\nfile = {{ url = "{url}" }}\nmapping = {{ name = "name", value = "value", '
-            'description = "description", updated_at = "updated_at" }\n'
+            f'[[resources]]\nname = "rows"\nprimary_key = "id"\nfile = {{ url = "{url}" }}\n'
+            'mapping = { name = "name", value = "value", description = "description", updated_at = "updated_at" }\n'
         )
         environment = etl_environment(DATABASE_URL=cluster.dsn_of(database), SOURCES_DIR=folder)
         command = [sys.executable, "-m", "app", "run", name]
