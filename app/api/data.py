@@ -91,12 +91,12 @@ async def get_data(
         source=query.source,
         max_staleness=parameters.max_staleness,
         link=_link(request.scope["path"], asked.given, cursor, seen // size + 1) if has_more else None,
-        rows=_outliving_total(found, query, before, after_total),
+        rows=_outliving_total(found, query, before=len(before), after=len(after_total)),
     )
     return PageResponse(Page(answer, found.version))
 
 
-def _outliving_total(found: DataRead, query: DataQuery, before: bytes, after: bytes) -> Rows | None:
+def _outliving_total(found: DataRead, query: DataQuery, *, before: int, after: int) -> Rows | None:
     """None: the page is of one source, was looked for or sorted, or ends with the last row there is."""
     if query.source is not None or not query.is_plain or query.limit is None or len(found.rows) <= query.limit:
         return None

@@ -52,7 +52,7 @@ class Answer:
     def for_total(self, known: DataVersion) -> "Answer":
         """The same rows of what is there now."""
         assert self.rows is not None
-        body = b"%b%d%b" % (self.rows.before, known.total(None), self.rows.after)
+        body = b"%b%d%b" % (self.body[: self.rows.before], known.total(None), self.body[-self.rows.after :])
         return replace(self, body=body, etag=etag_of(body), version=known.all.version)
 
 
@@ -63,8 +63,10 @@ class Rows(NamedTuple):
     A run of a source that comes after them in the order changes that number and nothing else.
     """
 
-    before: bytes
-    after: bytes
+    before: int
+    """Bytes of the body, up to the total."""
+    after: int
+    """Bytes behind it."""
     until: str
     """The source of the row after its last."""
     version: str
@@ -196,8 +198,7 @@ def _shows(answer: Answer, known: DataVersion) -> bool:
 
 
 def _size(key: Key, answer: Answer) -> int:
-    again = len(answer.rows.before) if answer.rows else 0
-    return len(answer.body) + again + sum(map(len, key)) + ENTRY_BYTES
+    return len(answer.body) + sum(map(len, key)) + ENTRY_BYTES
 
 
 class PageResponse(Response):
