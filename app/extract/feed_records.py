@@ -91,7 +91,7 @@ def findings(feed: Feed, records: Records) -> tuple[dict[str, Any], ...]:
     known = [f"{origins[key]} {text}" for key, text in others.items() if origins[key]]
     if known:
         without = sum(origins[key] for key in others)
-        detail = f"{without} of {len(records)} entries have no id; they are known {' and '.join(known)}"
+        detail = f"{without} of {len(records)} entries have no id and are known otherwise: {' and '.join(known)}"
         told.append({"code": "entries_without_id", "detail": detail})
     return tuple(told)
 
