@@ -6,7 +6,6 @@ walks by number pays for each page what a cursor would have cost.
 """
 
 from bisect import bisect_right, insort
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -29,7 +28,7 @@ class _Walk:
 
 class Anchors:
     def __init__(self) -> None:
-        self._walks: defaultdict[str | None, dict[str, _Walk]] = defaultdict(dict)
+        self._walks: dict[str | None, dict[str, _Walk]] = {}
         """By the source asked for, None for all of them; then by the source in which the places are."""
 
     def nearer(self, query: DataQuery, known: DataVersion) -> DataQuery:
@@ -37,7 +36,7 @@ class Anchors:
         if query.offset is None:
             return query
         near, place = 0, None
-        for source, walk in self._walks[query.source].items():
+        for source, walk in self._walks.get(query.source, {}).items():
             if walk.version == known.until(source, of=query.source):
                 at = bisect_right(walk.offsets, query.offset)
                 if at and walk.offsets[at - 1] > near:
@@ -61,9 +60,10 @@ class Anchors:
         version = known.until(source, of=query.source)
         if version is None:
             return
-        walk = self._walks[query.source].get(source)
+        walks = self._walks.setdefault(query.source, {})
+        walk = walks.get(source)
         if walk is None or walk.version != version:
-            walk = self._walks[query.source][source] = _Walk(version)
+            walk = walks[source] = _Walk(version)
         if offset not in walk.places:
             insort(walk.offsets, offset)
             walk.places[offset] = (source, last[0])

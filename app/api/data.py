@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from app.api.columns import objects
 from app.api.data_page import DataPage
 from app.api.data_parameters import DataRequest, DataRequestDep, described_parameters
-from app.api.data_reader import DataRead, DataReader
+from app.api.data_reader import DataRead, DataReader, source_behind
 from app.api.etags import etag_of
 from app.api.headers import PAGE_HEADERS, validated_responses
 from app.api.paging import PageCursor, decode_cursor, encode_cursor
@@ -97,12 +97,10 @@ async def get_data(
 
 
 def _outliving_total(found: DataRead, query: DataQuery, *, before: int, after: int) -> Rows | None:
-    """None: the page is of one source, was looked for or sorted, or ends with the last row there is."""
-    if query.source is not None or not query.is_plain or query.limit is None or len(found.rows) <= query.limit:
-        return None
-    until = found.rows[query.limit][_COLUMNS["source"]]
-    version = found.version.until(until, of=None)
-    return None if version is None else Rows(before, after, until, version)
+    """None: a total that changes may come with rows that do."""
+    until = source_behind(query, found.rows)
+    version = None if until is None else found.version.until(until, of=None)
+    return None if until is None or version is None else Rows(before, after, until, version)
 
 
 def _made_for(asked: DataRequest) -> tuple[str | bool | None, ...]:

@@ -118,12 +118,24 @@ class DataReader:
         return DataRead(rows, version, counted, "exact")
 
 
+def source_behind(query: DataQuery, rows: Sequence[Sequence[Any]]) -> str | None:
+    """
+    Of a page of all sources in their order, the source of the row behind it: what comes after that one is not shown.
+
+    Returns:
+        None: it is no such page, or it ends with the last row there is.
+    """
+    if query.source is not None or not query.is_plain or query.limit is None or len(rows) <= query.limit:
+        return None
+    source: str = rows[query.limit][_SOURCE]
+    return source
+
+
 def _is_untouched(query: DataQuery, rows: Sequence[Sequence[Any]], before: DataVersion, after: DataVersion) -> bool:
     """Whatever changed between two versions comes after these rows of all sources, and after the one behind them."""
-    if query.source is not None or query.limit is None or len(rows) <= query.limit:
-        return False
-    source = rows[-1][_SOURCE]
-    return before.heads.get(source, "") == after.heads.get(source)
+    source = source_behind(query, rows)
+    known = None if source is None else before.until(source, of=None)
+    return source is not None and known is not None and known == after.until(source, of=None)
 
 
 def open_data_reader(resources: Resources) -> DataReader:

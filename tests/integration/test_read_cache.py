@@ -13,10 +13,12 @@ import httpx2
 import pytest
 from sqlalchemy import event
 
+from app.api.anchors import Anchors
 from app.api.read_cache import ENTRY_BYTES, Answer, ReadCache
 from app.clock import monotonic
 from app.db import data
 from app.db.data import DataVersion, Mark, read_version
+from app.db.data_query import DataQuery
 from app.db.engine import Database
 from app.db.quick_reads import Compiled, QuickReads
 from app.resources import Resources
@@ -452,6 +454,17 @@ async def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(databa
 
     assert list(cache._answers) == [*((b"%d" % n, b"") for n in (2, 3, 4, 5, 6, 7, 8, 9, 0)), (b"a", b"")]
     assert cache._bytes == 10 * (ENTRY_BYTES + 1_001)
+
+
+def test_who_asks_for_sources_that_are_not_there_leaves_nothing_behind() -> None:
+    anchors, known = Anchors(), DataVersion(Mark("v", "f"), {}, {})
+
+    for n in range(100):
+        query = DataQuery(source=f"none{n}", limit=10, offset=10)
+        assert anchors.nearer(query, known) is query
+        anchors.remember(query, known, [])
+
+    assert anchors._walks == {}
 
 
 async def test_an_older_answer_of_the_database_does_not_undo_a_newer_one(database: Database) -> None:
