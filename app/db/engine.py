@@ -86,6 +86,8 @@ class Database:
         self.trouble: str | None = None
         """Why the last write did not succeed, for anybody's eyes; None when it did."""
         self.command_timeout_seconds = command_timeout_seconds
+        self.spare = asyncio.Semaphore(pool_max_size // 4)
+        """Connections for a run's second and further batches: many large runs at once leave some for all else."""
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=connect,

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from app.db.engine import Database
@@ -11,8 +11,11 @@ from app.db.errors import ContendedError, KeyTakenError
 from app.errors import SourceError, StoreConflictError
 from app.pipeline.stretches import OvertakenStretchError
 
-MAX_FLIGHTS: Final = 3
-"""Batches of one run being written at once: PostgreSQL works on one while others are encoded and sent."""
+MAX_FLIGHTS: Final = 5
+"""Batches of one run being written at once: PostgreSQL works on some while others are encoded and sent."""
+
+LEAST_FLIGHTS: Final = 3
+"""As many while a run has brought little: see `flights_after`."""
 
 ROLL_BACK_SECONDS: Final = 3.0
 """For the server to take note that batches are given up; else it is silent, and whoever is told to stop cannot wait."""
@@ -24,6 +27,17 @@ Write = Callable[[asyncio.Task[None] | None], Coroutine[Any, Any, None]]
 class _Flight(NamedTuple):
     task: asyncio.Task[None]
     keys: set[str]
+    is_spare: bool
+    """On a connection that was to spare; else the one that each run is sure of."""
+
+
+def flights_after(committed: int, records: int) -> int:
+    """
+    How many batches of so many records may be written at once by a run that has committed so many.
+
+    With two more that are being made, they are what a kill takes back: a tenth of what is committed, or LEAST_FLIGHTS.
+    """
+    return min(max(committed // (10 * max(records, 1)) - 2, LEAST_FLIGHTS), MAX_FLIGHTS)
 
 
 class Flights:
@@ -31,12 +45,20 @@ class Flights:
         self._database = database
         self._flights: deque[_Flight] = deque()
 
-    async def begin(self, write: Write, keys: set[str]) -> None:
-        """Write a batch, once there is room."""
-        if len(self._flights) == MAX_FLIGHTS:
+    async def begin(self, write: Write, keys: set[str], *, committed: int) -> None:
+        """
+        Write a batch, once there is room, and a connection to spare for all but the first.
+
+        Args:
+            committed: records of this run.
+        """
+        most = flights_after(committed, len(keys))
+        while len(self._flights) >= most or (self._needs_spare() and self._database.spare.locked()):
             await self._first()
         before = self._flights[-1].task if self._flights else None
-        self._flights.append(_Flight(asyncio.create_task(write(before)), keys))
+        is_spare = self._needs_spare()
+        task = asyncio.create_task(self._fly(write, before, is_spare=is_spare))
+        self._flights.append(_Flight(task, keys, is_spare))
 
     async def arrive(self) -> None:
         """All are committed."""
@@ -55,6 +77,13 @@ class Flights:
         if tasks and (await asyncio.wait(tasks, timeout=ROLL_BACK_SECONDS))[1]:
             self._database.give_up()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fly(self, write: Write, before: asyncio.Task[None] | None, *, is_spare: bool) -> None:
+        async with self._database.spare if is_spare else nullcontext():
+            await write(before)
+
+    def _needs_spare(self) -> bool:
+        return any(not flight.is_spare and not flight.task.done() for flight in self._flights)
 
     async def _first(self) -> None:
         await self._flights.popleft().task

@@ -169,7 +169,8 @@ class _Work:
                 staged = await self._stage(batch, landed)
                 if self.snapshot is not None:
                     self.snapshot.note_staged(staged)
-                await flights.begin(partial(self._commit, batch, landed, staged), landed.keys)
+                write = partial(self._commit, batch, landed, staged)
+                await flights.begin(write, landed.keys, committed=self._run.counts.extracted)
 
     async def _read_fingerprints(self) -> Fingerprints | None:
         if not self._may_skip:
