@@ -28,8 +28,9 @@ ANSWERED_BEFORE_IT_IS_COMMITTED: tuple[Change, ...] = (
 
 
 OURS_END = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'etl-river'
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'etl-river'
 """
+"""They have ended: one that has not yet may take a delivery."""
 
 
 @pytest.fixture
