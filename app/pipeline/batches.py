@@ -16,7 +16,8 @@ MAX_RECORDS: Final = 5_000
 FIRST_RECORDS: Final = 1_000
 GROWTH: Final = 50
 """Batches grow with what a run has brought, to this part of it: five may be read again after a kill, the one being
-made among them. So that is MAX_RECORDS of a run of 50,000, and of any run a tenth of what it had committed."""
+made among them. So that is MAX_RECORDS of a run of 50,000, and of any run a tenth of what it had committed. There are
+more only where that stays so (`app.pipeline.flights.flights_after`)."""
 
 MAX_SECONDS: Final = 1.0
 MAX_BYTES: Final = 8 * 1024 * 1024
