@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, NewType
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import structlog
@@ -76,11 +76,12 @@ class Database:
                 self.give_up()
                 raise
             _notice_silence(connection)
-            self._connections.add(connection)
+            self._connections[connection] = connection.get_server_pid()
             return connection
 
         self._connect = connect
-        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+        self._connections: WeakKeyDictionary[asyncpg.Connection, int] = WeakKeyDictionary()
+        """With their server processes, of which one that was terminated before cannot be asked."""
         self._silent: set[int] = set()
         """Server processes that we gave up since it did not answer the simplest question in time."""
         self.trouble: str | None = None
@@ -178,8 +179,8 @@ class Database:
 
         asyncpg has no deadline for what it waits for after a statement was cancelled or timed out.
         """
-        for connection in list(self._connections):
-            self._silent.add(connection.get_server_pid())
+        for connection, server_pid in list(self._connections.items()):
+            self._silent.add(server_pid)
             connection.terminate()
         self._connections.clear()
 

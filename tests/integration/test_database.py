@@ -93,3 +93,10 @@ async def test_a_connection_that_the_driver_finds_in_another_state_is_lost() -> 
     """Seen when a backend was terminated between two statements: asyncpg raises neither of its usual errors."""
     with pytest.raises(StoreUnavailableError, match="connection was lost"), store_errors():
         raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+
+async def test_all_connections_are_given_up_though_one_was_terminated_before(database: Database) -> None:
+    terminated, *others = [await database.open_session_connection() for _ in range(4)]
+    terminated.terminate()
+    database.give_up()
+    assert all(connection.is_closed() for connection in others)
