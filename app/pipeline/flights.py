@@ -15,7 +15,7 @@ MAX_FLIGHTS: Final = 5
 """Batches of one run being written at once: PostgreSQL works on some while others are encoded and sent."""
 
 LEAST_FLIGHTS: Final = 3
-"""As many while a run has brought little: see `flights_after`."""
+"""At once, however little a run has committed."""
 
 ROLL_BACK_SECONDS: Final = 3.0
 """For the server to take note that batches are given up; else it is silent, and whoever is told to stop cannot wait."""
@@ -27,13 +27,14 @@ Write = Callable[[asyncio.Task[None] | None], Coroutine[Any, Any, None]]
 class _Flight(NamedTuple):
     task: asyncio.Task[None]
     keys: set[str]
+    records: int
     is_spare: bool
     """On a connection that was to spare; else the one that each run is sure of."""
 
 
 def flights_after(committed: int, records: int) -> int:
     """
-    How many batches of so many records may be written at once by a run that has committed so many.
+    How many batches of so many records at most may be written at once by a run that has committed so many.
 
     With two more that are being made, they are what a kill takes back: a tenth of what is committed, or LEAST_FLIGHTS.
     """
@@ -45,20 +46,21 @@ class Flights:
         self._database = database
         self._flights: deque[_Flight] = deque()
 
-    async def begin(self, write: Write, keys: set[str], *, committed: int) -> None:
+    async def begin(self, write: Write, keys: set[str], *, records: int, committed: int) -> None:
         """
         Write a batch, once there is room, and a connection to spare for all but the first.
 
         Args:
+            records: of the batch, those without a key among them.
             committed: records of this run.
         """
-        most = flights_after(committed, len(keys))
+        most = flights_after(committed, max(records, *(flight.records for flight in self._flights), 0))
         while len(self._flights) >= most or (self._needs_spare() and self._database.spare.locked()):
             await self._first()
         before = self._flights[-1].task if self._flights else None
         is_spare = self._needs_spare()
         task = asyncio.create_task(self._fly(write, before, is_spare=is_spare))
-        self._flights.append(_Flight(task, keys, is_spare))
+        self._flights.append(_Flight(task, keys, records, is_spare))
 
     async def arrive(self) -> None:
         """All are committed."""

@@ -169,8 +169,8 @@ class _Work:
                 staged = await self._stage(batch, landed)
                 if self.snapshot is not None:
                     self.snapshot.note_staged(staged)
-                write = partial(self._commit, batch, landed, staged)
-                await flights.begin(write, landed.keys, committed=self._run.counts.extracted)
+                write, committed = partial(self._commit, batch, landed, staged), self._run.counts.extracted
+                await flights.begin(write, landed.keys, records=len(landed), committed=committed)
 
     async def _read_fingerprints(self) -> Fingerprints | None:
         if not self._may_skip:

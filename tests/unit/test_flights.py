@@ -28,12 +28,12 @@ def flights_with(spare: int) -> Flights:
     return Flights(SimpleNamespace(spare=asyncio.Semaphore(spare)))  # type: ignore[arg-type]
 
 
-async def begun(flights: Flights, writes: Writes, *numbers: int) -> list[int]:
+async def begun(flights: Flights, writes: Writes, *numbers: int, records: int = 1) -> list[int]:
     """Which of them are begun, though none ends."""
     for number in numbers:
         try:
             async with asyncio.timeout(0.05):
-                await flights.begin(writes[number], {str(number)}, committed=10**9)
+                await flights.begin(writes[number], {str(number)}, records=records, committed=10**6)
         except TimeoutError:
             break
         await asyncio.sleep(0)
@@ -52,6 +52,12 @@ def test_what_a_kill_takes_back_is_a_tenth_of_what_is_committed(committed: int, 
 async def test_five_are_written_at_once_where_connections_are_to_spare() -> None:
     flights, writes = flights_with(spare=9), Writes()
     assert await begun(flights, writes, *range(8)) == [0, 1, 2, 3, 4]
+
+
+async def test_small_batches_do_not_join_large_ones_that_are_a_tenth_already() -> None:
+    flights, writes = flights_with(spare=9), Writes()
+    assert await begun(flights, writes, 0, 1, 2, records=20_000) == [0, 1, 2]
+    assert await begun(flights, writes, 3, 4, records=1) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("spare", [0, 1, 3])
